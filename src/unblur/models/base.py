@@ -1,0 +1,39 @@
+"""What all restoration networks share: any image size goes in, the same size comes out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unblur.padding import padded_length, reflected_indices
+
+
+def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> Tensor:
+    """Mirror N×C×H×W at its lower and right edges up to the next accepted size."""
+    for axis in (-2, -1):
+        length = x.shape[axis]
+        target = padded_length(length, multiple, minimum)
+        if target != length:
+            indices = torch.from_numpy(reflected_indices(0, target, length)).to(x.device)
+            x = x.index_select(axis, indices)
+    return x
+
+
+class RestorationModel(nn.Module):
+    """A network N×3×H×W → N×3×H×W; subclasses implement `restore` for sizes they accept.
+
+    size_multiple: height and width given to `restore` are multiples of it,
+    min_size: and at least this.
+    """
+
+    size_multiple: int = 1
+    min_size: int = 1
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Map a batch whose size is accepted to its restored version of the same size."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        padded = pad_to_multiple(x, self.size_multiple, self.min_size)
+        return self.restore(padded)[..., :height, :width]
