@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,10 +26,17 @@ class RestorationModel(nn.Module):
 
     size_multiple: height and width given to `restore` are multiples of it,
     min_size: and at least this.
+    value_range: the values of black and white, of its input and its output.
     """
 
     size_multiple: int = 1
     min_size: int = 1
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @classmethod
+    def options_from(cls, weights: dict[str, Tensor]) -> dict[str, Any] | None:
+        """The options of the network that public weights belong to, None for another network's."""
+        return None
 
     def restore(self, x: Tensor) -> Tensor:
         """Map a batch whose size is accepted to its restored version of the same size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +113,13 @@ class LightUNet(RestorationModel):
         self.output = nn.Conv2d(c1, 3, 3, padding=1, padding_mode="reflect")
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+
+    @classmethod
+    def options_from(cls, weights: dict[str, Tensor]) -> dict[str, Any] | None:
+        if not {"enc1.conv.pointwise.weight", "dec4.conv.depthwise.weight"} <= weights.keys():
+            return None
+        norm = "instance" if "enc1.conv.norm.weight" in weights else None
+        return {"start_filters": weights["enc1.conv.pointwise.weight"].shape[0], "norm": norm}
 
     def restore(self, x: Tensor) -> Tensor:
         skip1, features = self.enc1(x)

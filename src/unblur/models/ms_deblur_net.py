@@ -51,6 +51,7 @@ class MSDeblurNet(RestorationModel):
     """
 
     size_multiple = 4
+    value_range = (-1.0, 1.0)
 
     def __init__(self, num_blocks: int = 19) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,22 @@ class NAFNet(RestorationModel):
             )
             channels //= 2
             self.decoders.append(blocks(channels, count))
+
+    @classmethod
+    def options_from(cls, weights: dict[str, Tensor]) -> dict[str, Any] | None:
+        if not {"intro.weight", "ending.weight", "middle_blks.0.beta"} <= weights.keys():
+            return None
+
+        def blocks(prefix: str) -> int:
+            return sum(key.startswith(prefix) and key.endswith(".beta") for key in weights)
+
+        levels = sum(key.startswith("downs.") and key.endswith(".weight") for key in weights)
+        return {
+            "width": weights["intro.weight"].shape[0],
+            "encoder_blocks": [blocks(f"encoders.{level}.") for level in range(levels)],
+            "middle_blocks": blocks("middle_blks."),
+            "decoder_blocks": [blocks(f"decoders.{level}.") for level in range(levels)],
+        }
 
     def restore(self, x: Tensor) -> Tensor:
         features = self.intro(x)

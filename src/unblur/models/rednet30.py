@@ -31,6 +31,8 @@ class REDNet30(RestorationModel):
         if variant not in ("autoencoder", "wgan"):
             raise ConfigError(f"rednet30's variant is 'autoencoder' or 'wgan', not {variant!r}")
         self.variant = variant
+        if variant == "wgan":
+            self.value_range = (-1.0, 1.0)
         self.encoder = nn.ModuleList(
             [nn.Conv2d(3 if layer == 0 else 64, 64, 3, padding=1) for layer in range(DEPTH)]
         )

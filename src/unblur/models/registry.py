@@ -43,6 +43,11 @@ def list_models() -> list[str]:
     return sorted(_architectures)
 
 
+def architectures() -> list[tuple[str, type[nn.Module]]]:
+    """All registered (name, class) pairs, sorted by name."""
+    return sorted(_architectures.items())
+
+
 def model_options(name: str) -> dict[str, Any]:
     """The options of an architecture with their defaults."""
     if name not in _architectures:

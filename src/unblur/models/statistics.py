@@ -2,8 +2,9 @@
 
 Instance normalisation and global pooling average over the whole input. Cut into tiles, a network
 with such layers would normalise every tile by its own averages, and neighbours would disagree.
-Here these layers ask a tape for their averages: while it records, each layer's own averages are
-used and noted; while it replays, the ones given (those of the whole photo) take their place.
+Here these layers ask a tape for their averages: while it records, averages over the whole batch
+(tiles sampled from one photo) are used and noted; while it replays, the ones given, those noted
+before, take the place of a tile's own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 class StatisticsTape:
     """The averages of every global layer in the order of execution.
 
-    given: 1×S (or N×S) averages to use instead of a layer's own, None to use its own,
+    given: 1×S averages to use instead of the batch's own, None to use the own,
     weight: between own (0) and given (1), a scalar tensor so that it can be a graph's input.
     """
 
@@ -29,7 +30,8 @@ class StatisticsTape:
         self._position = 0
 
     def exchange(self, own: Tensor) -> Tensor:
-        """Note a layer's own N×C averages and return the ones it shall use."""
+        """Note the batch's mean of a layer's N×C averages; return the 1×C ones it shall use."""
+        own = own.mean(dim=0, keepdim=True)
         self.recorded.append(own)
         if self.given is None:
             return own
@@ -38,7 +40,7 @@ class StatisticsTape:
         return own + self.weight * (given - own)
 
     def result(self) -> Tensor:
-        """All own averages as N×S; S is 0 for networks without global layers."""
+        """All own averages as 1×S; S is 0 for networks without global layers."""
         return torch.cat(self.recorded, dim=1) if self.recorded else torch.empty(1, 0)
 
 

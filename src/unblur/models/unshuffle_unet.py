@@ -20,7 +20,8 @@ from unblur.models.registry import ConfigError, register
 def _small_start(block: PlainResBlock) -> PlainResBlock:
     # Without normalisation, residual branches must start small for the sum to stay bounded
     # (H. Zhang et al., "Fixup initialization", ICLR 2019).
-    nn.init.normal_(block.conv2.weight, std=1e-3)
+    nn.init.kaiming_normal_(block.conv2.weight)
+    block.conv2.weight.data *= 0.3
     nn.init.zeros_(block.conv2.bias)  # type: ignore[arg-type]
     return block
 

@@ -1,0 +1,58 @@
+"""The `unblur` command: one file per sub-command, each parses, calls and prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from unblur import __version__
+from unblur.cli.demo import demo
+from unblur.cli.export import export
+from unblur.cli.info import info
+from unblur.cli.models import models
+from unblur.cli.run import run
+from unblur.cli.summary import summary
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make blurred photos sharp.",
+)
+app.command()(run)
+app.command()(demo)
+app.command()(models)
+app.command()(info)
+app.command()(summary)
+app.command()(export)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"unblur {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script's entry: exit codes 0, 1 (something failed), 2 (usage), 130 (interrupted)."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away, which is no error of ours
+        sys.exit(0)

@@ -1,0 +1,66 @@
+"""`unblur export`: a checkpoint → one `.onnx` file that `unblur run` uses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unblur.cli.errors import fail, network_errors_for_people
+from unblur.cli.networks import NetworkArgument, SetOption, build_network
+
+
+def export(
+    network: NetworkArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
+    settings: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="The model's name. Default: the file's.")] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file with card fields: description, licence, training_data, …"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write a network as ONNX, with its card, checked against PyTorch on three odd sizes."""
+    if output.exists() and not overwrite:
+        raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
+    known: dict[str, Any] = _card_fields(card) if card else {}
+    with network_errors_for_people():
+        from unblur.inference.export import export_model
+        from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+
+        architecture, options, model = build_network(network, settings)
+        if Path(network).suffix.lower() not in CHECKPOINT_SUFFIXES:
+            known.setdefault("description", "untrained, its weights are random")
+        made = export_model(model, output, name or output.stem, architecture, options, **known)
+    typer.echo(
+        f"{output}: {made.architecture}, {made.parameters:,} parameters, "
+        f"{output.stat().st_size / 1e6:.1f} MB, agrees with PyTorch"
+    )
+
+
+_PEOPLE_KNOW = {
+    "version",
+    "description",
+    "licence",
+    "training_data",
+    "measured",
+    "seconds_per_megapixel",
+}
+
+
+def _card_fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise fail(f"{path}: cannot be read as JSON ({error})", 2) from None
+    unknown = set(fields) - _PEOPLE_KNOW
+    if unknown:
+        raise fail(
+            f"{path}: unknown card fields {', '.join(sorted(unknown))}; "
+            f"valid: {', '.join(sorted(_PEOPLE_KNOW))}",
+            2,
+        )
+    return dict(fields)

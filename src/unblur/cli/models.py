@@ -1,0 +1,58 @@
+"""`unblur models`: the cards of the shipped models."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unblur.cli.errors import errors_for_people
+
+
+def models(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE…]", help="Model files (.onnx). Default: the shipped models."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
+) -> None:
+    """Show what the models are, what they were trained on, and what they measured."""
+    from unblur.inference import shipped_models
+    from unblur.inference.runtimes.onnx import read_card
+
+    paths = files or list(shipped_models().values())
+    with errors_for_people():
+        cards = [(path, read_card(path)) for path in paths]
+    if as_json:
+        rows = [
+            dataclasses.asdict(card) | {"file": str(path), "bytes": path.stat().st_size}
+            for path, card in cards
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for path, card in cards:
+        table = Table(title=f"{card.name}  (version {card.version})", show_header=False, title_justify="left")
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        if card.description:
+            table.add_row("what", card.description)
+        table.add_row("network", f"{card.architecture}, {card.parameters:,} parameters")
+        table.add_row("file", f"{path.stat().st_size / 1e6:.1f} MB, {card.dtype}")
+        table.add_row("licence", card.licence)
+        table.add_row("training data", card.training_data)
+        for name, speed in card.seconds_per_megapixel.items():
+            table.add_row("speed", f"{speed:.2f} s per megapixel ({name})")
+        for name, values in card.measured.items():
+            given, restored = values["psnr_input"], values["psnr"]
+            text = f"{restored:.2f} dB"
+            if given < 99:
+                text += f" from {given:.2f} ({restored - given:+.2f})"
+            table.add_row(name, text)
+        console.print(table)

@@ -1,0 +1,42 @@
+"""What `summary` and `export` share: a network named by architecture or checkpoint."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NetworkArgument = Annotated[
+    str, typer.Argument(metavar="NAME|CHECKPOINT", help="An architecture, or a checkpoint file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="OPTION=VALUE", help="An option of the architecture; repeatable."),
+]
+
+
+def build_network(target: str, settings: list[str] | None) -> tuple[str, dict[str, Any], nn.Module]:
+    """(architecture, options, network) for an architecture's name or a checkpoint's path."""
+    from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+    from unblur.models import ConfigError, create_model
+    from unblur.models.checkpoint import load_checkpoint
+
+    if Path(target).suffix.lower() in CHECKPOINT_SUFFIXES:
+        if settings:
+            raise ConfigError("--set is for architectures; a checkpoint knows its own options")
+        return load_checkpoint(Path(target))
+    options: dict[str, Any] = {}
+    for setting in settings or []:
+        name, separator, value = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"--set takes OPTION=VALUE, got '{setting}'")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return target, options, create_model(target, **options).eval()

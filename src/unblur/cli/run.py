@@ -1,0 +1,235 @@
+"""`unblur run`: photos and folders of photos → sharp ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unblur.cli.errors import errors_for_people, fail
+
+if TYPE_CHECKING:
+    from unblur.inference.batch import Job, Result
+
+
+class RuntimeChoice(enum.StrEnum):
+    """Values of --runtime."""
+
+    auto = "auto"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+    torch = "torch"
+
+
+def run(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT…", help="Photos and folders, mixed.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File or folder to write. Default: NAME_sharp beside each input.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A name from `unblur models`, or a model file.")
+    ] = "small",
+    strength: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Blend: 0 is the input, 1 fully restored.")
+    ] = 1.0,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write a before/after picture for each photo.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", help="Enter sub-folders.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that exist.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Keep results that exist: resumes a batch.")
+    ] = False,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="Write jpg, png, tif, webp, avif, bmp or heic. Default: as read."),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="For JPEG (default 95), WebP (95), AVIF and HEIC (90)."),
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Tile side in pixels: smaller needs less memory.")
+    ] = None,
+    runtime: Annotated[
+        RuntimeChoice, typer.Option(help="What computes. auto takes the fastest installed.")
+    ] = RuntimeChoice.auto,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, … as listed by `unblur info`.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads. Default: all cores.")
+    ] = None,
+    max_pixels: Annotated[
+        float, typer.Option(min=0.000001, metavar="MP", help="Refuse photos of more megapixels.")
+    ] = 170.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")
+    ] = False,
+) -> None:
+    """Sharpen photos and folders of photos.
+
+    A photo goes to NAME_sharp.EXT beside it, a folder to FOLDER_sharp/ with its sub-folders
+    mirrored; -o names another place. Format, bit depth, transparency, colour profile and metadata
+    are kept. A file that cannot be read is reported and the rest go on.
+
+    Exit code: 0 all restored, 1 some failed, 2 wrong usage, 130 interrupted.
+    """
+    if overwrite and skip_existing:
+        raise fail("--overwrite and --skip-existing exclude each other", 2)
+    from unblur.imaging import ImageError, allow_large_photos, parse_format
+    from unblur.inference.batch import Options, UsageError, plan_jobs, run_jobs
+    from unblur.inference.deblurrer import Deblurrer
+
+    try:
+        jobs, others = plan_jobs(inputs, output, recursive)
+        options = Options(
+            strength,
+            compare,
+            overwrite,
+            skip_existing,
+            parse_format(format_) if format_ else None,
+            quality,
+            int(max_pixels * 1e6),
+        )
+    except (UsageError, ImageError) as error:
+        raise fail(str(error), 2) from None
+    if others:
+        shown = ", ".join(path.name for path in others[:3]) + (", …" if len(others) > 3 else "")
+        typer.echo(f"{len(others)} files that are no photos are left alone: {shown}", err=True)
+    if not jobs:
+        raise fail("no photos found", 1)
+    allow_large_photos(options.max_pixels)
+    with errors_for_people():
+        deblurrer = Deblurrer(model, runtime.value, device, tile, threads)
+    results: list[Result] = []
+    interrupted = False
+    try:
+        with _Progress(jobs) as display:
+            for result in run_jobs(jobs, deblurrer, options, display.advance):
+                results.append(result)
+                display.finished(result)
+    except KeyboardInterrupt:
+        interrupted = True
+    failed = sum(result.status == "failed" for result in results)
+    if as_json:
+        typer.echo(json.dumps(_summary(deblurrer, results, interrupted), indent=2))
+    _print_totals(results, interrupted, len(jobs))
+    if interrupted:
+        raise typer.Exit(130)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _summary(deblurrer: Any, results: list[Result], interrupted: bool) -> dict[str, Any]:
+    from unblur import __version__
+
+    return {
+        "unblur": __version__,
+        "model": deblurrer.card.name,
+        "runtime": deblurrer.runtime,
+        "device": deblurrer.device,
+        "interrupted": interrupted,
+        "files": [
+            dataclasses.asdict(result) | {"megapixels": round(result.megapixels, 4)}
+            for result in results
+        ],
+    }
+
+
+def _print_totals(results: list[Result], interrupted: bool, planned: int) -> None:
+    done = [result for result in results if result.status == "ok"]
+    skipped = sum(result.status == "skipped" for result in results)
+    failed = sum(result.status == "failed" for result in results)
+    parts = [f"{len(done)} restored"]
+    if skipped:
+        parts.append(f"{skipped} skipped")
+    if failed:
+        parts.append(f"{failed} failed")
+    if interrupted:
+        parts.append(f"{planned - len(results)} not reached; --skip-existing resumes")
+    megapixels = sum(result.megapixels for result in done)
+    seconds = sum(result.seconds for result in done)
+    if done and seconds:
+        parts.append(f"{megapixels:.1f} MP in {seconds:.1f} s")
+    typer.echo(", ".join(parts), err=True)
+
+
+class _Progress:
+    """A bar with MP/s and time left on a terminal, a line per file elsewhere; all on stderr."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
+        self._bar: Any = None
+        self._current: Path | None = None
+        self._finished_pixels = 0.0
+        self._sizes: dict[Path, float] = {}
+
+    def __enter__(self) -> _Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            from unblur.imaging import probe_size
+
+            for job in self._jobs:
+                width, height = probe_size(job.source)
+                self._sizes[job.source] = width * height / 1e6
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.1f}/{task.total:.1f} MP  {task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            total = sum(self._sizes.values())
+            self._task = self._bar.add_task("", total=total or 1, rate="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, job: Job, share: float) -> None:
+        """One more tile of a file is done."""
+        if self._bar:
+            completed = self._finished_pixels + self._sizes[job.source] * share
+            speed = self._bar.tasks[0].speed
+            self._bar.update(
+                self._task,
+                completed=completed,
+                description=job.source.name,
+                rate=f"{speed:.2f} MP/s" if speed else "",
+            )
+
+    def finished(self, result: Result) -> None:
+        """One file has its result."""
+        if self._bar:
+            self._finished_pixels += self._sizes[Path(result.input)]
+            self._bar.update(self._task, completed=self._finished_pixels)
+        if result.status == "failed":
+            self._line(f"failed: {result.error}")
+        elif not self._bar or len(self._jobs) == 1:
+            note = "kept" if result.status == "skipped" else f"{result.seconds:.1f} s"
+            self._line(f"{result.input} → {result.output} ({note})")
+
+    def _line(self, text: str) -> None:
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            typer.echo(text, err=True)

@@ -1,0 +1,29 @@
+"""Files ⇄ pixels: `read_photo` and `write_photo`, and the `Photo` between them."""
+
+from unblur.imaging.compare import comparison
+from unblur.imaging.errors import ImageError
+from unblur.imaging.formats import FORMATS, PHOTO_EXTENSIONS, Format, format_of, output_format, parse_format
+from unblur.imaging.photo import Metadata, Photo, Pixels
+from unblur.imaging.reading import DEFAULT_MAX_PIXELS, allow_large_photos, probe_size, read_photo
+from unblur.imaging.writing import atomic_path, encode_photo, write_photo
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "FORMATS",
+    "PHOTO_EXTENSIONS",
+    "Format",
+    "ImageError",
+    "Metadata",
+    "Photo",
+    "Pixels",
+    "allow_large_photos",
+    "atomic_path",
+    "comparison",
+    "encode_photo",
+    "format_of",
+    "output_format",
+    "parse_format",
+    "probe_size",
+    "read_photo",
+    "write_photo",
+]

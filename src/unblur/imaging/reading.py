@@ -1,0 +1,271 @@
+"""Files and bytes → `Photo`: decoding, orientation, colour modes, 16-bit depth, metadata."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+
+from unblur.imaging.errors import ImageError
+from unblur.imaging.formats import FORMATS, READ_ONLY, format_of
+from unblur.imaging.photo import (
+    ORIENTATION_TAG,
+    Metadata,
+    Photo,
+    Pixels,
+    upright,
+    upright_metadata,
+)
+
+DEFAULT_MAX_PIXELS = 170_000_000  # just below the size at which Pillow suspects an attack
+
+# Phones store a preview or a gain map behind the JPEG: the first picture is the photo.
+_SAME_CONTAINER = {"MPO": "JPEG"}
+_SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B"}
+
+
+def read_photo(
+    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None
+) -> Photo:
+    """Read a photo from a path or from a file's bytes.
+
+    name: what error messages call the source; by default its path, or "image" for bytes.
+    Raises ImageError with a one-line message for anything that is not one readable still photo of
+    at most `max_pixels`.
+    """
+    if isinstance(source, bytes):
+        return _read(io.BytesIO(source), source, name or "image", None, max_pixels)
+    path = Path(source)
+    name = name or str(path)
+    try:
+        with path.open("rb") as file:
+            return _read(file, path, name, path, max_pixels)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name}: is a folder, not a photo") from None
+    except PermissionError:
+        raise ImageError(f"{name}: cannot be read, permission denied") from None
+
+
+def allow_large_photos(max_pixels: int) -> None:
+    """Let this process decode photos up to `max_pixels`; for programs, not for libraries.
+
+    Pillow has a limit of its own, which counts for the whole process.
+    """
+    if max_pixels > DEFAULT_MAX_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def probe_size(path: Path) -> tuple[int, int]:
+    """(width, height) from a file's header, (0, 0) when it cannot be told quickly."""
+    try:
+        with path.open("rb") as file, _open(file, str(path), path) as image:
+            return image.size
+    except (ImageError, OSError):
+        return (0, 0)
+
+
+def _read(file: Any, source: Path | bytes, name: str, path: Path | None, max_pixels: int) -> Photo:
+    with _open(file, name, path) as image:
+        format_ = _SAME_CONTAINER.get(image.format or "", image.format or "")
+        _check_label(format_, path, name)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError(
+                f"{name}: {width}×{height} pixels are more than the limit of "
+                f"{max_pixels / 1e6:.0f} MP; raise --max-pixels if this is meant"
+            )
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            kind = "pages" if format_ == "TIFF" else "frames"
+            raise ImageError(
+                f"{name}: holds {image.n_frames} {kind}; only single photos are supported, "  # type: ignore[attr-defined]
+                "so split it first"
+            )
+        try:
+            if _is_sixteen_bit(image):
+                pixels, alpha = _decode_sixteen_bit(source, format_)
+                # Pillow knows the metadata of the file even where it cannot keep its depth.
+                metadata = _metadata(image)
+            else:
+                image.load()  # PNG may hold its EXIF behind the pixels
+                converted, metadata = _to_supported_mode(image, _metadata(image), name)
+                pixels, alpha = _split_alpha(np.asarray(converted))
+                del converted
+            encoding = _encoding(image)
+            orientation = _orientation(image)
+        except ImageError:
+            raise
+        except MemoryError:
+            raise ImageError(f"{name}: not enough memory to decode {width}×{height}") from None
+        except Exception as error:  # decoders raise whatever a damaged file drives them to
+            detail = str(error).strip().splitlines()
+            raise ImageError(
+                f"{name}: damaged or incomplete {format_} file"
+                + (f" ({detail[0][:100]})" if detail else "")
+            ) from error
+    return Photo(
+        pixels=upright(pixels, orientation),
+        alpha=None if alpha is None else upright(alpha, orientation),
+        format=format_,
+        metadata=upright_metadata(metadata, orientation),
+        encoding=encoding,
+    )
+
+
+def _open(file: Any, name: str, path: Path | None) -> Image.Image:
+    if path is not None and format_of(path) == "HEIF":
+        register_heif(name)
+    try:
+        with warnings.catch_warnings():
+            # The size is checked against max_pixels, Pillow's warning would only repeat it.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(file)
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{name}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} MP; "
+            "raise --max-pixels if this is meant"
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: {_what_it_is_instead(file, path)}") from None
+    except Exception as error:  # header parsers raise whatever a damaged file drives them to
+        raise ImageError(f"{name}: damaged or incomplete image file ({error})") from error
+
+
+def _what_it_is_instead(file: Any, path: Path | None) -> str:
+    file.seek(0)
+    head = file.read(64)
+    if not head:
+        return "is empty"
+    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "is a HEIC photo, which needs: pip install 'unblur[heif]'"
+    promised = format_of(path) if path else None
+    return f"is not a {promised} image, or it is damaged" if promised else "is not a known image"
+
+
+def register_heif(name: str) -> None:
+    """Teach Pillow HEIC, from the `heif` extra."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError(f"{name}: HEIC photos need: pip install 'unblur[heif]'") from None
+    pillow_heif.register_heif_opener()
+
+
+def _check_label(format_: str, path: Path | None, name: str) -> None:
+    if format_ not in FORMATS and format_ not in READ_ONLY:
+        raise ImageError(f"{name}: {format_} images are not supported; convert it to PNG first")
+    promised = format_of(path) if path else None
+    if promised is not None and promised != format_:
+        extension = FORMATS[format_].extension if format_ in FORMATS else READ_ONLY[format_][0]
+        raise ImageError(
+            f"{name}: mislabelled, this is a {format_} image and not {promised}; "
+            f"rename it to end in {extension}"
+        )
+
+
+def _is_sixteen_bit(image: Image.Image) -> bool:
+    if image.mode in _SIXTEEN_BIT_MODES:
+        return True
+    if image.format == "PNG":
+        return bool(image.tile) and ";16" in str(image.tile[0][3])
+    if image.format == "TIFF":
+        return set(image.tag_v2.get(258, ())) == {16} and image.mode not in ("F", "I", "CMYK")  # type: ignore[attr-defined]
+    return False
+
+
+def _decode_sixteen_bit(source: Path | bytes, format_: str) -> tuple[Pixels, Pixels | None]:
+    """PNG and TIFF with 16 bits a channel, which Pillow would reduce to 8 where there is colour."""
+    import pyvips
+
+    load = {"PNG": "pngload", "TIFF": "tiffload"}[format_]
+    if isinstance(source, bytes):
+        image = getattr(pyvips.Image, f"{load}_buffer")(source, fail_on="warning")
+    else:
+        image = getattr(pyvips.Image, load)(str(source), fail_on="warning")
+    pixels = image.numpy()
+    if pixels.dtype != np.uint16 or image.bands > 4:
+        raise ImageError(
+            f"{image.bands} channels of {pixels.dtype} are not supported; "
+            "convert it to 8 or 16 bits of grey or RGB"
+        )
+    return _split_alpha(pixels)
+
+
+def _split_alpha(pixels: Any) -> tuple[Pixels, Pixels | None]:
+    """H×W×{1, 2, 3, 4} or H×W → colours (H×W×3) or grey (H×W), and alpha."""
+    if pixels.ndim == 2:
+        return pixels, None
+    channels = pixels.shape[2]
+    alpha = pixels[:, :, -1] if channels in (2, 4) else None
+    if channels in (1, 2):
+        return pixels[:, :, 0], alpha
+    return pixels[:, :, :3], alpha
+
+
+def _to_supported_mode(
+    image: Image.Image, metadata: Metadata, name: str
+) -> tuple[Image.Image, Metadata]:
+    """Any 8-bit mode → L, LA, RGB or RGBA; profiles of other colour spaces are applied."""
+    mode = image.mode
+    if mode in ("F", "I"):
+        raise ImageError(f"{name}: 32-bit images are not supported; convert it to 16 bits first")
+    if mode == "CMYK":
+        return _from_cmyk(image, metadata)
+    transparent = "transparency" in image.info
+    if mode in ("1", "L"):
+        return image.convert("LA" if transparent else "L"), metadata
+    if mode in ("LA", "La"):
+        return image.convert("LA"), metadata
+    if mode in ("P", "PA", "RGBA", "RGBa") or (mode == "RGB" and transparent):
+        has_alpha = transparent or mode != "P"
+        return image.convert("RGBA" if has_alpha else "RGB"), metadata
+    if mode in ("RGB", "RGBX", "YCbCr"):
+        return image.convert("RGB"), metadata
+    raise ImageError(f"{name}: {mode} colours are not supported; convert it to RGB first")
+
+
+def _from_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
+    """CMYK → sRGB by the embedded profile, else by Pillow's plain formula."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    converted: Image.Image | None = None
+    if metadata.icc_profile:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc_profile))
+        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+    return converted or image.convert("RGB"), Metadata(
+        srgb.tobytes(), metadata.exif, metadata.xmp, metadata.dpi
+    )
+
+
+def _metadata(image: Image.Image) -> Metadata:
+    info = image.info
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    if xmp is None and image.format == "TIFF":
+        xmp = image.tag_v2.get(700)  # type: ignore[attr-defined]
+    exif = image.getexif()
+    dpi = info.get("dpi")
+    return Metadata(
+        icc_profile=info.get("icc_profile") or None,
+        exif=exif.tobytes() if exif else None,
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and dpi[0] and dpi[1] else None,
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(ORIENTATION_TAG, 1)
+    return value if value in range(1, 9) else 1
+
+
+def _encoding(image: Image.Image) -> dict[str, object]:
+    if image.format in ("JPEG", "MPO"):
+        sampling = JpegImagePlugin.get_sampling(image)  # type: ignore[no-untyped-call]
+        return {
+            "subsampling": sampling if sampling in (0, 1, 2) else 2,
+            "progressive": bool(image.info.get("progressive")),
+        }
+    return {}

@@ -1,0 +1,179 @@
+"""`Deblurrer`: photos of any size through a model, in tiles, within bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.imaging import Photo
+from unblur.inference.card import ModelCard, ModelError
+from unblur.inference.models import find_model
+from unblur.inference.runtimes import OutOfMemory, load_runtime
+from unblur.inference.tiles import Span, assemble, cut, plan_tiles, smallest_tile
+from unblur.padding import padded_length
+
+Progress = Callable[[float], None]
+Pixels = TypeVar("Pixels", bound=NDArray[np.generic])
+
+# Side of the patches that whole-image averages are taken from; of the size networks train on.
+STATISTICS_PATCH = 256
+
+
+class Deblurrer:
+    """A loaded model that restores photos; immutable, so threads may share one.
+
+    model: the name of a shipped model or the path of a model file (.onnx or a checkpoint).
+    runtime: "auto", "onnxruntime", "openvino" or "torch" (for checkpoints).
+    device: "auto", "cpu", "cuda", "mps", or one that `unblur info` lists.
+    tile: side of the tiles in pixels; None leaves it to the model's card.
+    threads: processor threads for one photo; None leaves it to the runtime.
+    Raises ModelError for a model, runtime or device that is not there.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "small",
+        runtime: str = "auto",
+        device: str = "auto",
+        tile: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ModelError(f"threads must be at least 1, got {threads}")
+        self._runtime = load_runtime(find_model(model), runtime, device, threads)
+        card = self._runtime.card
+        least = max(smallest_tile(card.overlap, card.size_multiple), card.min_size)
+        if tile is not None and tile < least:
+            raise ModelError(f"tile must be at least {least} for {card.name}, got {tile}")
+        self._tile, self._smallest_tile = max(tile or card.tile, least), least
+
+    @property
+    def card(self) -> ModelCard:
+        return self._runtime.card
+
+    @property
+    def runtime(self) -> str:
+        return self._runtime.name
+
+    @property
+    def device(self) -> str:
+        return self._runtime.device
+
+    @property
+    def tile(self) -> int:
+        return self._tile
+
+    def restore_photo(
+        self, photo: Photo, strength: float = 1.0, progress: Progress | None = None
+    ) -> Photo:
+        """A restored copy of a photo; alpha, metadata and everything else stay as they are."""
+        return photo.with_pixels(self.restore_pixels(photo.pixels, strength, progress))
+
+    def restore_pixels(
+        self, pixels: Pixels, strength: float = 1.0, progress: Progress | None = None
+    ) -> Pixels:
+        """Restore H×W×3 or H×W (grey) pixels of type uint8, uint16, or float in [0, 1].
+
+        strength: 0 returns the input, 1 the restored image, between them a blend.
+        progress: called with the finished share, 0…1, after every tile.
+        The result has the same shape and type. Raises ValueError for other shapes or types.
+        """
+        check_pixels(pixels)
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be between 0 and 1, got {strength}")
+        if strength == 0:
+            return pixels.copy()
+        tile = self._tile
+        while True:
+            try:
+                return self._restore(pixels, strength, tile, progress)
+            except (OutOfMemory, MemoryError):
+                if tile <= self._smallest_tile:
+                    raise MemoryError(
+                        f"not enough memory for tiles of {tile}×{tile} pixels, "
+                        f"the smallest that {self.card.name} can use"
+                    ) from None
+                tile = max(tile // 2, self._smallest_tile)
+
+    def _restore(
+        self, pixels: Pixels, strength: float, tile: int, progress: Progress | None
+    ) -> Pixels:
+        card = self.card
+        height, width = pixels.shape[:2]
+        plan = plan_tiles(height, width, tile, card.overlap, card.size_multiple, card.min_size)
+        image = pixels if pixels.ndim == 3 else pixels[:, :, None]
+        is_integer = np.issubdtype(pixels.dtype, np.integer)
+        white = float(np.iinfo(pixels.dtype).max) if is_integer else 1.0  # type: ignore[arg-type]
+
+        def batch(rows: Span, columns: Span) -> NDArray[np.float32]:
+            part = cut(image, rows, columns).astype(np.float32) / np.float32(white)  # type: ignore[arg-type]
+            if part.shape[2] == 1:
+                part = np.repeat(part, 3, axis=2)
+            return np.ascontiguousarray(part.transpose(2, 0, 1))[None]
+
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(done / plan.count)
+
+        statistics = None
+        if card.statistics and plan.count > 1:
+            patches = sample_patches(height, width, tile, card.size_multiple)
+            statistics = self._runtime.run(np.concatenate([batch(*patch) for patch in patches]))[1]
+
+        def restore_tile(rows: Span, columns: Span) -> NDArray[np.float32]:
+            blurred = batch(rows, columns)
+            restored = self._runtime.run(blurred, statistics)[0]
+            if strength < 1:
+                restored = blurred + np.float32(strength) * (restored - blurred)
+            advance()
+            colours = restored[0].transpose(1, 2, 0)
+            return colours if pixels.ndim == 3 else colours.mean(axis=2, keepdims=True)
+
+        result = np.empty(image.shape, pixels.dtype)
+        for start, strip in assemble(plan, restore_tile):
+            strip = np.clip(strip, 0, 1, out=strip)
+            if is_integer:
+                strip = np.rint(strip * np.float32(white))
+            result[start : start + len(strip)] = strip
+        return result.reshape(pixels.shape)
+
+
+def sample_patches(
+    height: int, width: int, tile: int, multiple: int
+) -> list[tuple[Span, Span]]:
+    """Patches spread evenly over an image, together at most as many pixels as one tile.
+
+    A network with global averages sees them as one batch, which yields the averages for all tiles.
+    """
+    side = padded_length(min(STATISTICS_PATCH, tile), multiple)
+    across = max(1, tile // side)
+
+    def axis(length: int) -> list[Span]:
+        room = max(0, padded_length(length, multiple) - side)
+        count = min(across, -(-room // side) + 1)
+        starts = [room * index // max(1, count - 1) // multiple * multiple for index in range(count)]
+        return [Span(start, start + side) for start in starts]
+
+    return [(rows, columns) for rows in axis(height) for columns in axis(width)]
+
+
+def check_pixels(pixels: NDArray[np.generic]) -> None:
+    """Raise ValueError unless the array is an image that can be restored."""
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
+        raise ValueError(f"an image is H×W or H×W×3, got an array of shape {pixels.shape}")
+    if 0 in pixels.shape:
+        raise ValueError(f"the image is empty: its shape is {pixels.shape}")
+    if pixels.dtype in (np.uint8, np.uint16):
+        return
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"pixels are uint8, uint16 or float, not {pixels.dtype}")
+    if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
+        raise ValueError("float pixels must lie in [0, 1]")

@@ -1,0 +1,75 @@
+"""The card of a network in PyTorch: what is known of it by looking at it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unblur.inference.card import ModelCard, ModelError
+from unblur.models import RestorationModel
+from unblur.models.analysis import (
+    count_parameters,
+    largest_feature_bytes,
+    needed_overlap,
+    receptive_field,
+)
+from unblur.models.deploy import DeployedModel
+
+# Tiles are chosen so that no single feature map is larger than this.
+_FEATURE_BUDGET = 256 * 2**20
+_LARGEST_TILE, _SMALLEST_TILE = 1024, 256
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over all parameters and running statistics, by name, as little-endian float32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def synthetic_photo(height: int, width: int) -> Tensor:
+    """1×3×H×W with the 1/f spectrum of natural photos, always the same."""
+    rng = np.random.default_rng(0)
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
+    amplitude = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
+    planes = []
+    for _ in range(3):
+        spectrum = amplitude * np.fft.rfft2(rng.standard_normal((height, width)))
+        plane = np.fft.irfft2(spectrum, (height, width))
+        planes.append((plane - plane.min()) / np.ptp(plane))
+    return torch.from_numpy(np.stack(planes)[None].astype(np.float32))
+
+
+def describe(
+    name: str, architecture: str, options: dict[str, Any], network: nn.Module, **known: Any
+) -> ModelCard:
+    """A card with all that the engine needs; `known` adds what only people know."""
+    if not isinstance(network, RestorationModel):
+        raise ModelError(f"{architecture} does not restore images, so it cannot be run or exported")
+    overlap = needed_overlap(network, synthetic_photo)
+    field = receptive_field(network, limit=1024)
+    if field is not None:
+        reach = math.ceil(field / 2 / network.size_multiple) * network.size_multiple
+        overlap = min(overlap, reach)
+    side = math.sqrt(_FEATURE_BUDGET / largest_feature_bytes(network))
+    tile = int(2 ** math.floor(math.log2(min(max(side, _SMALLEST_TILE), _LARGEST_TILE))))
+    return ModelCard(
+        name=name,
+        architecture=architecture,
+        options=options,
+        parameters=count_parameters(network),
+        size_multiple=network.size_multiple,
+        min_size=network.min_size,
+        overlap=overlap,
+        tile=tile,
+        statistics=DeployedModel(network).statistics,
+        weights_sha256=weights_hash(network),
+        **known,
+    )

@@ -1,0 +1,96 @@
+"""ONNX Runtime: the default, in the base install."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unblur.inference.card import CARD_KEY, ModelCard, ModelError
+from unblur.inference.runtimes.base import Array, OutOfMemory, out_of_memory
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def onnx_devices() -> list[str]:
+    """The devices that the installed ONNX Runtime can use."""
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    return [device for device, provider in _PROVIDERS.items() if provider in available]
+
+
+def open_session(
+    path: Path, threads: int | None, device: str = "cpu", optimize: bool = True
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    # Memory is handed back after each run; an arena would keep the largest tile's for good.
+    options.enable_cpu_mem_arena = False
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDERS[device]])
+    except Exception as error:
+        raise ModelError(f"{path}: cannot be loaded as an ONNX model ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def card_of(session: onnxruntime.InferenceSession, path: Path) -> ModelCard:
+    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+    if text is None:
+        raise ModelError(f"{path}: has no unblur card; make the file with `unblur export`")
+    try:
+        return ModelCard.from_json(text)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path}: its card is damaged ({error})") from error
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a model file, without preparing the model to run."""
+    return card_of(open_session(path, threads=1, optimize=False), path)
+
+
+def feeds(
+    card: ModelCard, batch: Array, statistics: Array | None, weight: float
+) -> dict[str, Any]:
+    """The named inputs of an exported graph."""
+    inputs: dict[str, Any] = {"blurred": batch}
+    if card.statistics:
+        if statistics is None:
+            statistics, weight = np.zeros((1, card.statistics), np.float32), 0.0
+        inputs |= {"statistics": statistics, "weight": np.array(weight, np.float32)}
+    return inputs
+
+
+class OnnxRuntime:
+    """A model in ONNX Runtime; its sessions may be called from many threads."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, device: str, threads: int | None) -> None:
+        self.device = device
+        self._session = open_session(path, threads, device)
+        self.card = card_of(self._session, path)
+
+    def run(
+        self, batch: Array, statistics: Array | None = None, weight: float = 1.0
+    ) -> tuple[Array, Array | None]:
+        try:
+            outputs = self._session.run(None, feeds(self.card, batch, statistics, weight))
+        except Exception as error:
+            if out_of_memory(error):
+                raise OutOfMemory(str(error)) from error
+            raise
+        return outputs[0], outputs[1] if self.card.statistics else None

@@ -1,0 +1,48 @@
+"""OpenVINO: faster than ONNX Runtime on Intel and AMD processors, from the `openvino` extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unblur.inference.card import ModelError
+from unblur.inference.runtimes.base import Array, OutOfMemory, out_of_memory
+from unblur.inference.runtimes.onnx import feeds, read_card
+
+
+def openvino_devices() -> list[str]:
+    import openvino
+
+    return [device.lower() for device in openvino.Core().available_devices]
+
+
+class OpenVinoRuntime:
+    """A model compiled by OpenVINO in float32; every call has its own request."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path, device: str, threads: int | None) -> None:
+        import openvino
+
+        self.device = device
+        self.card = read_card(path)
+        # Without the hint, OpenVINO computes in bf16 where the processor can: 0.1 dB worse.
+        config: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads and device == "cpu":
+            config["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            self._model = core.compile_model(str(path), device.upper(), config)
+        except Exception as error:
+            raise ModelError(f"{path}: OpenVINO cannot load it ({str(error)[:160]})") from error
+
+    def run(
+        self, batch: Array, statistics: Array | None = None, weight: float = 1.0
+    ) -> tuple[Array, Array | None]:
+        request = self._model.create_infer_request()
+        try:
+            outputs = request.infer(feeds(self.card, batch, statistics, weight))
+        except Exception as error:
+            if out_of_memory(error):
+                raise OutOfMemory(str(error)) from error
+            raise
+        return outputs[0], outputs[1] if self.card.statistics else None

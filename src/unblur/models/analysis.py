@@ -1,0 +1,253 @@
+"""What a network costs and how far it sees: parameters, MACs, receptive field, needed overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unblur.models.base import RestorationModel
+from unblur.models.deploy import DeployedModel
+from unblur.models.light_unet import DSConv
+from unblur.padding import padded_length
+
+_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Section:
+    """A top-level part of a network.
+
+    channels: of its output; scale: its output's side per input side, e.g. 0.5;
+    macs_per_pixel: multiply-accumulates of its convolutions per pixel of the photo.
+    """
+
+    name: str
+    operation: str
+    channels: int
+    scale: float
+    parameters: int
+    macs_per_pixel: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The cost of a network; `parameters` are the trained ones."""
+
+    sections: list[Section]
+    parameters: int
+    running_statistics: int
+    macs_per_pixel: float
+    receptive_field: int | None
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trained parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_running_statistics(model: nn.Module) -> int:
+    """BatchNorm's running means and variances, which Keras' totals include."""
+    return sum(b.numel() for name, b in model.named_buffers() if "running_" in name)
+
+
+def _conv_macs(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, y: Tensor) -> int:
+    positions = x if isinstance(conv, nn.ConvTranspose2d) else y
+    return int(positions.shape[-2] * positions.shape[-1] * conv.weight.numel())
+
+
+def summarize(model: nn.Module) -> Summary:
+    """Run a 256×256 image through a network and add up what its sections cost."""
+    macs: dict[nn.Module, int] = {}
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+    hooks = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            macs[module] = macs.get(module, 0) + _conv_macs(module, inputs[0], output)
+        last = output[-1] if isinstance(output, tuple) else output
+        shapes[module] = tuple(last.shape)
+
+    for module in model.modules():
+        hooks.append(module.register_forward_hook(note))
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, _SIDE, _SIDE))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+
+    sections = []
+    for name, part in _sections(model):
+        shape = shapes.get(part)
+        if shape is None:  # never called itself: take its last child that was
+            shape = next((shapes[m] for m in reversed(list(part.modules())) if m in shapes), None)
+        if shape is None:
+            continue
+        sections.append(
+            Section(
+                name,
+                _operation(part),
+                shape[1] if len(shape) > 1 else 1,
+                shape[-1] / _SIDE if len(shape) == 4 else 0.0,
+                count_parameters(part),
+                sum(macs.get(module, 0) for module in part.modules()) / _SIDE**2,
+            )
+        )
+    return Summary(
+        sections,
+        count_parameters(model),
+        count_running_statistics(model),
+        sum(macs.values()) / _SIDE**2,
+        receptive_field(model) if isinstance(model, RestorationModel) else None,
+    )
+
+
+def _sections(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Top-level parts, lists taken apart, those without parameters left out."""
+    parts: list[tuple[str, nn.Module]] = []
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList):
+            parts += [(f"{name}.{index}", part) for index, part in enumerate(child)]
+        else:
+            parts.append((name, child))
+    return [(name, part) for name, part in parts if count_parameters(part)]
+
+
+def _operation(part: nn.Module) -> str:
+    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        kind = "conv" if isinstance(part, nn.Conv2d) else "transposed conv"
+        kernel = "×".join(str(side) for side in part.kernel_size)
+        stride = f", stride {part.stride[0]}" if part.stride[0] > 1 else ""
+        return f"{kind} {kernel}{stride}"
+    if type(part) is nn.Sequential:
+        names = [_operation(child) for child in part if count_parameters(child)]
+        runs: list[tuple[str, int]] = []
+        for name in names:
+            if runs and runs[-1][0] == name:
+                runs[-1] = (name, runs[-1][1] + 1)
+            else:
+                runs.append((name, 1))
+        return " → ".join(f"{count} × {name}" if count > 1 else name for name, count in runs)
+    return type(part).__name__
+
+
+@dataclass(frozen=True)
+class SeparableCost:
+    """What a network's depthwise separable convolutions cost, and what standard ones would."""
+
+    separable_parameters: int
+    standard_parameters: int
+    separable_macs_per_pixel: float
+    standard_macs_per_pixel: float
+
+
+def separable_cost(model: nn.Module) -> SeparableCost | None:
+    """Compare all DSConvs with standard 3×3 convolutions of the same channels; None without any."""
+    separable, standard, separable_macs, standard_macs = 0, 0, 0.0, 0.0
+    hooks = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal separable, standard, separable_macs, standard_macs
+        assert isinstance(module, DSConv)  # noqa: S101 (registered for DSConv only)
+        own = module.depthwise.weight.numel() + module.pointwise.weight.numel()
+        full = 9 * module.pointwise.weight.numel()
+        share = output.shape[-1] * output.shape[-2] / _SIDE**2
+        separable, standard = separable + own, standard + full
+        separable_macs, standard_macs = separable_macs + own * share, standard_macs + full * share
+
+    for module in model.modules():
+        if isinstance(module, DSConv):
+            hooks.append(module.register_forward_hook(note))
+    if not hooks:
+        return None
+    with torch.no_grad():
+        model(torch.zeros(1, 3, _SIDE, _SIDE))
+    for hook in hooks:
+        hook.remove()
+    return SeparableCost(separable, standard, separable_macs, standard_macs)
+
+
+def receptive_field(model: RestorationModel, limit: int = 4096) -> int | None:
+    """The side in pixels of the square of input that can change one output pixel.
+
+    None when it exceeds `limit` or is the whole image (global statistics). Found by feeding a row
+    of NaN: arithmetic carries it exactly as far as the network sees, whatever its weights are.
+    """
+    dtypes = next(model.parameters()).dtype
+    # Convolutions of float64 go through plain matrix products; float32 ones may use Winograd
+    # tiles or blocked layouts, which smear NaN past the true field.
+    model = model.double()
+    training, side = model.training, 256
+    model.eval()
+    width = padded_length(1, model.size_multiple, max(model.min_size, 2 * model.size_multiple))
+    try:
+        with torch.no_grad():
+            while side <= limit:
+                reach = 0
+                centre = padded_length(side // 2, model.size_multiple)
+                # What a pixel influences depends on its place in the downsampling grid.
+                for offset in (0, model.size_multiple - 1):
+                    row = centre + offset
+                    x = torch.zeros(1, 3, padded_length(side, model.size_multiple), width).double()
+                    x[:, :, row] = torch.nan
+                    touched = model.restore(x).isnan().any(dim=1).any(dim=2)[0].nonzero()
+                    first, last = int(touched.min()), int(touched.max())
+                    if first == 0 or last == x.shape[2] - 1:
+                        break
+                    reach = max(reach, row - first, last - row)
+                else:
+                    return 2 * reach + 1
+                side *= 2
+    finally:
+        model.to(dtypes).train(training)
+    return None
+
+
+def largest_feature_bytes(model: RestorationModel) -> float:
+    """Bytes of the largest feature map per pixel of the photo, in float32."""
+    largest = 0
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.numel())
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    with torch.no_grad():
+        model.restore(torch.zeros(1, 3, _SIDE, _SIDE))
+    for hook in hooks:
+        hook.remove()
+    return 4 * largest / _SIDE**2
+
+
+def needed_overlap(
+    model: RestorationModel, sample: Callable[[int, int], Tensor], tolerance: float = 0.5 / 255
+) -> int:
+    """Pixels from a cut edge on from which a tile agrees with the whole image within `tolerance`.
+
+    Measured on `sample(height, width)` (1×3×H×W) at 99.9 % of the pixels: theoretical receptive
+    fields of U-Nets are several times what their weights make use of. A multiple of the network's
+    size multiple, at least 16.
+    """
+    deployed = DeployedModel(model)
+    multiple = model.size_multiple
+    height = padded_length(256, multiple, model.min_size)
+    width = padded_length(768, multiple, model.min_size)
+    image = sample(height, width)
+    half = width // 2 // multiple * multiple
+    with torch.no_grad():
+        whole = deployed(image)
+        rest = (whole[1], torch.tensor(1.0)) if deployed.statistics else ()
+        part = deployed(image[..., :half], *rest)[0]
+    difference = (part - whole[0][..., :half]).abs().amax(dim=(0, 1))
+    worst = difference.kthvalue(max(1, math.floor(0.999 * height)), dim=0).values
+    beyond = (worst > tolerance).nonzero()
+    reach = half - int(beyond.min()) if len(beyond) else 0
+    return padded_length(max(reach, 16), multiple)

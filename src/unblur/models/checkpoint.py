@@ -1,0 +1,102 @@
+"""Checkpoint files → networks: our own, and the public ones of `nafnet` and `light_unet`.
+
+Nothing is ever unpickled beyond tensors and plain values (`weights_only`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unblur.models import registry
+from unblur.models.base import RestorationModel
+from unblur.models.registry import ConfigError, create_model
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message is one line for users."""
+
+
+def save_checkpoint(path: Path, architecture: str, options: dict[str, Any], model: nn.Module) -> None:
+    """Write a network as safetensors whose metadata rebuilds it."""
+    from safetensors.torch import save_file
+
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.partial")
+    metadata = {"architecture": architecture, "options": json.dumps(options)}
+    save_file(weights, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
+    """(architecture, options, network in evaluation mode) of a checkpoint file.
+
+    Reads our safetensors and `.pt` (keys `architecture`, `options`, `state_dict`), and the public
+    layouts of nafnet (`params`) and light_unet (`model_state_dict`), whose architecture is told by
+    their parameter names. Raises CheckpointError.
+    """
+    content = _read(path)
+    architecture, options = content.get("architecture"), content.get("options", {})
+    for key in ("state_dict", "params", "model_state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise CheckpointError(f"{path}: holds no weights")
+    if architecture is None:
+        architecture, options = _recognize(path, weights)
+    try:
+        model = create_model(architecture, **options)
+        model.load_state_dict(weights)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        detail = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"{path}: does not fit {architecture} ({' '.join(detail[:2])[:200]})"
+        ) from error
+    return architecture, options, model.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if "architecture" not in metadata:
+                return weights
+            options = json.loads(metadata.get("options", "{}"))
+            return {
+                "architecture": metadata["architecture"],
+                "options": options,
+                "state_dict": weights,
+            }
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except Exception as error:  # damaged files fail in many ways; unsafe ones are refused here
+        detail = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(f"{path}: cannot be read safely ({detail[0][:160]})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: is not a checkpoint, it holds a {type(content).__name__}")
+    return content
+
+
+def _recognize(path: Path, weights: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    for name, architecture in registry.architectures():
+        if issubclass(architecture, RestorationModel):
+            options = architecture.options_from(weights)
+            if options is not None:
+                return name, options
+    raise CheckpointError(
+        f"{path}: does not say which network it belongs to, and its parameter names "
+        f"(such as {next(iter(weights))}) are not those of a known public one"
+    )
