@@ -1,4 +1,4 @@
-"""Train the shipped `small` model on blur made on the fly: `python scripts/train_first_model.py --help`.
+"""Train the shipped `small` model on blur made on the fly (`--help` shows the options).
 
 A plain loop on purpose: one process, a wall-clock budget, checkpoints that resume. It needs the
 `train` extra and the folder of sharp photos and pairs that docs/data.md describes.
@@ -55,7 +55,7 @@ def training_photos(data: Path) -> list[Pixels]:
 
 
 def training_pairs(data: Path) -> list[tuple[Pixels, Pixels]]:
-    """Really blurred (blurred, sharp) frames of the training sequences, and averaged 240 fps ones."""
+    """(blurred, sharp) frames of the training sequences, and averages of 240 fps frames."""
     pairs = []
     for folder in ("GOPR0477_11_00", "GOPR0384_11_02"):
         for path in sorted((data / "gopro/train" / folder / "blur").glob("*.png")):
@@ -122,7 +122,9 @@ class BlurredCrops(IterableDataset):
         top, left = self.corner(rng, photo, source)
         patch = photo[top : top + source, left : left + source]
         if source != side:
-            patch = np.asarray(Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC))
+            patch = np.asarray(
+                Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC)
+            )
         return patch.astype(np.float32) / 255
 
     def synthetic(
@@ -176,14 +178,18 @@ def psnr_loss(restored: torch.Tensor, sharp: torch.Tensor, floor: float) -> torc
 def save(path: Path, state: dict) -> None:
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("UNBLUR_DATA", "../shared/data")))
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("UNBLUR_DATA", "../shared/data"))
+    )
     parser.add_argument("--out", type=Path, default=Path("experiments/small"))
-    parser.add_argument("--minutes", type=float, default=90, help="wall-clock budget, over all runs")
+    parser.add_argument(
+        "--minutes", type=float, default=90, help="wall-clock budget, over all runs"
+    )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--late-crop", type=int, default=192, help="crop in the last third")
@@ -196,10 +202,16 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    options = {"widths": [24, 48, 96, 128], "encoder_blocks": [1, 2, 2, 4], "decoder_blocks": [1, 2, 2]}
+    options = {
+        "widths": [24, 48, 96, 128],
+        "encoder_blocks": [1, 2, 2, 4],
+        "decoder_blocks": [1, 2, 2],
+    }
     model = UnshuffleUNet(**options).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
+    )
     step, spent = 0, 0.0
     checkpoint = args.out / "last.pt"
     if checkpoint.exists():
@@ -224,7 +236,9 @@ def main() -> None:
         share = spent / budget
         if share > 0.66 and not late:
             late, stream = True, batches(args.late_crop, late_batch)
-        rate = args.learning_rate * min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * share))
+        rate = (
+            args.learning_rate * min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * share))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         blurred, sharp = next(stream)
@@ -252,17 +266,33 @@ def main() -> None:
             gains = []
             log.writerow([step, round(spent, 1), f"{rate:.3g}", f"{gain:.4f}"])
             if step % 500 == 0:
-                print(f"step {step}  {spent / 60:.1f} min  lr {rate:.2e}  gain {gain:+.3f} dB", flush=True)
+                print(
+                    f"step {step}  {spent / 60:.1f} min  lr {rate:.2e}  gain {gain:+.3f} dB",
+                    flush=True,
+                )
         if now - saved > 120 or spent >= budget:
             saved = now
-            save(checkpoint, {
-                "model": model.state_dict(), "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(), "step": step, "spent": spent,
-            })
-    save(args.out / "small.pt", {
-        "architecture": "unshuffle_unet", "options": options, "state_dict": average.state_dict(),
-    })
-    (args.out / "summary.json").write_text(json.dumps({"steps": step, "minutes": round(spent / 60, 1)}))
+            save(
+                checkpoint,
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "spent": spent,
+                },
+            )
+    save(
+        args.out / "small.pt",
+        {
+            "architecture": "unshuffle_unet",
+            "options": options,
+            "state_dict": average.state_dict(),
+        },
+    )
+    (args.out / "summary.json").write_text(
+        json.dumps({"steps": step, "minutes": round(spent / 60, 1)})
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """unblur makes blurred photos sharp.
 
-    import unblur
-    sharp = unblur.deblur(image)          # path, bytes, PIL image or array: the same kind comes back
-    deblurrer = unblur.Deblurrer("small") # for many images, from many threads
-    unblur.list_models()                  # cards of the shipped models
+import unblur
+sharp = unblur.deblur(image)          # path, bytes, PIL image or array: the same kind comes back
+deblurrer = unblur.Deblurrer("small") # for many images, from many threads
+unblur.list_models()                  # cards of the shipped models
 """
 
 from __future__ import annotations

@@ -51,12 +51,12 @@ def deblur(
     """
     engine = model if isinstance(model, Deblurrer) else _deblurrer(model)
     if isinstance(image, np.ndarray):
-        return _deblur_array(image, engine, strength)  # type: ignore[return-value]
+        return _deblur_array(image, engine, strength)
     if isinstance(image, Image.Image):
         return _deblur_pillow(image, engine, strength)  # type: ignore[return-value]
     if isinstance(image, bytes | bytearray | memoryview):
         photo = read_photo(bytes(image))
-        return encode_photo(engine.restore_photo(photo, strength))  # type: ignore[return-value]
+        return encode_photo(engine.restore_photo(photo, strength))
     if isinstance(image, str | Path):
         source = Path(image)
         photo = read_photo(source)

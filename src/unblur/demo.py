@@ -39,7 +39,11 @@ def draw_scene() -> NDArray[np.uint8]:
             draw.line((x, y, x + house, y), fill=darker, width=2)
             for joint in range(x + (row % 2) * 14, x + house, 28):
                 draw.line((joint, y, joint, y + 14), fill=darker, width=2)
-        roof = [(x - 14, top), (x + house // 2, top - int(rng.integers(50, 110))), (x + house + 14, top)]
+        roof = [
+            (x - 14, top),
+            (x + house // 2, top - int(rng.integers(50, 110))),
+            (x + house + 14, top),
+        ]
         draw.polygon(roof, fill=tuple(int(v * 0.5) for v in wall))
         for y in range(top + 36, ground - 190, 92):
             for left in range(x + 26, x + house - 58, 76):
@@ -66,14 +70,23 @@ def _shop(draw: ImageDraw.ImageDraw, width: int, ground: int) -> None:
     left, right, top = int(width * 0.3), int(width * 0.7), ground - 180
     draw.rectangle((left, top, right, ground), fill=(34, 58, 62))
     draw.rectangle((left, top, right, top + 74), fill=(250, 244, 226))
-    draw.text((left + 30, top + 6), "Cafe Unblur", font=ImageFont.load_default(58), fill=(150, 30, 40))
     draw.text(
-        (left + 400, top + 26), "open 8 to 22: coffee & cake", font=ImageFont.load_default(30), fill=(40, 40, 40)
+        (left + 30, top + 6), "Cafe Unblur", font=ImageFont.load_default(58), fill=(150, 30, 40)
+    )
+    draw.text(
+        (left + 400, top + 26),
+        "open 8 to 22: coffee & cake",
+        font=ImageFont.load_default(30),
+        fill=(40, 40, 40),
     )
     for pane in range(5):
         x = left + 20 + pane * (right - left - 20) // 5
-        draw.rectangle((x, top + 90, x + (right - left) // 5 - 24, ground - 14), fill=(255, 214, 140))
-        draw.line((x, top + 130, x + (right - left) // 5 - 24, top + 130), fill=(34, 58, 62), width=6)
+        draw.rectangle(
+            (x, top + 90, x + (right - left) // 5 - 24, ground - 14), fill=(255, 214, 140)
+        )
+        draw.line(
+            (x, top + 130, x + (right - left) // 5 - 24, top + 130), fill=(34, 58, 62), width=6
+        )
 
 
 def _trees(image: Image.Image, rng: np.random.Generator, ground: int) -> None:
@@ -85,21 +98,23 @@ def _trees(image: Image.Image, rng: np.random.Generator, ground: int) -> None:
             x, y = trunk + reach * np.cos(angle), ground - 310 + 0.9 * reach * np.sin(angle)
             size = rng.uniform(4, 11)
             green = rng.integers([40, 80, 30], [96, 150, 70])
-            draw.ellipse((x - size, y - size / 2, x + size, y + size / 2), fill=tuple(int(v) for v in green))
+            draw.ellipse(
+                (x - size, y - size / 2, x + size, y + size / 2), fill=tuple(int(v) for v in green)
+            )
 
 
 def shaken(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The scene as a shaking hand would have photographed it."""
     rng = np.random.default_rng(11)
     kernel = shake_kernel(rng, extent=7, exposure=0.6, shakiness=0.4)
-    blurred = blur_photo(scene.astype(np.float32) / 255, kernel)
+    blurred = blur_photo(scene.astype(np.float32) / np.float32(255), kernel)
     noisy = add_noise(blurred, rng, read_sigma=1 / 255)
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 
 def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB of two 8-bit images."""
-    error = np.mean((image.astype(np.float64) - reference) ** 2)
+    error = float(np.mean((image.astype(np.float64) - reference) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-10)))
 
 
@@ -114,4 +129,4 @@ def make_demo(folder: Path, model: str) -> tuple[float, float]:
     write_photo(blurred, folder / "blurred.png")
     write_photo(restored, folder / "restored.png")
     write_photo(comparison(blurred, restored), folder / "compare.png")
-    return psnr(blurred.pixels, scene), psnr(restored.pixels, scene)  # type: ignore[arg-type]
+    return psnr(blurred.pixels, scene), psnr(restored.pixels, scene)

@@ -1,4 +1,4 @@
-"""How blur is made: kernels, convolution in linear light, and the camera that records the result."""
+"""How blur is made: kernels, convolution in linear light, and the camera that records it."""
 
 from unblur.blur.camera import add_noise, compress_jpeg
 from unblur.blur.convolution import blur_photo, convolve, linear_to_srgb, srgb_to_linear

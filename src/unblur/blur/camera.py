@@ -20,9 +20,8 @@ def add_noise(
     The variance at value v is read_sigma² + shot_gain·v: the usual Gaussian approximation of
     Poisson shot noise. Values stay unclipped; image and sigma are in units of full scale.
     """
-    variance = read_sigma**2 + shot_gain * np.clip(image, 0, 1)
-    noise = rng.standard_normal(image.shape, np.float32) * np.sqrt(variance, dtype=np.float32)
-    return image + noise
+    deviation = np.sqrt(read_sigma**2 + shot_gain * np.clip(image, 0, 1)).astype(np.float32)
+    return image + rng.standard_normal(image.shape, np.float32) * deviation
 
 
 def compress_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:

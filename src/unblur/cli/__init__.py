@@ -47,7 +47,7 @@ def _root(
 
 
 def main() -> None:
-    """The console script's entry: exit codes 0, 1 (something failed), 2 (usage), 130 (interrupted)."""
+    """The console script: exit codes 0, 1 (something failed), 2 (usage), 130 (interrupted)."""
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -11,10 +11,12 @@ from unblur.cli.errors import errors_for_people, fail
 
 
 def demo(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="The folder to write to.")
-    ] = Path("unblur-demo"),
-    model: Annotated[str, typer.Option(help="A name from `unblur models`, or a model file.")] = "small",
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write to.")] = Path(
+        "unblur-demo"
+    ),
+    model: Annotated[
+        str, typer.Option(help="A name from `unblur models`, or a model file.")
+    ] = "small",
 ) -> None:
     """Draw a scene, blur it as a shaking camera would, and make it sharp again.
 

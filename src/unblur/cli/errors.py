@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,10 +30,8 @@ def errors_for_people() -> Iterator[None]:
 @contextmanager
 def network_errors_for_people() -> Iterator[None]:
     """The same for commands that build networks, which need torch."""
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise fail("this command needs torch: pip install 'unblur[export]'", 1) from None
+    if importlib.util.find_spec("torch") is None:
+        raise fail("this command needs torch: pip install 'unblur[export]'", 1)
     from unblur.models import ConfigError
     from unblur.models.checkpoint import CheckpointError
 

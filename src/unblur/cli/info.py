@@ -30,7 +30,7 @@ def info(
             runtimes[name] = runtime_devices(name) if name in installed else None
         except Exception as error:  # a broken install of an extra must not break this report
             runtimes[name] = f"installed, but does not load: {error}"
-    facts = {
+    facts: dict[str, Any] = {
         "unblur": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -45,13 +45,13 @@ def info(
         return
     for key in ("unblur", "python", "platform", "cores"):
         typer.echo(f"{key:10} {facts[key]}")
-    for name, version in facts["packages"].items():  # type: ignore[attr-defined]
+    for name, version in facts["packages"].items():
         typer.echo(f"  {name:12} {version or 'not installed'}")
     for name, devices in runtimes.items():
         shown = ", ".join(devices) if isinstance(devices, list) else devices or "not installed"
         typer.echo(f"runtime    {name}: {shown}")
-    typer.echo(f"models     {', '.join(facts['models'])}")  # type: ignore[arg-type]
-    typer.echo(f"formats    {', '.join(facts['formats'])}")  # type: ignore[arg-type]
+    typer.echo(f"models     {', '.join(facts['models'])}")
+    typer.echo(f"formats    {', '.join(facts['formats'])}")
 
 
 def _version(package: str) -> str | None:

@@ -38,7 +38,9 @@ def models(
 
     console = Console()
     for path, card in cards:
-        table = Table(title=f"{card.name}  (version {card.version})", show_header=False, title_justify="left")
+        table = Table(
+            title=f"{card.name}  (version {card.version})", show_header=False, title_justify="left"
+        )
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         if card.description:

@@ -16,7 +16,9 @@ NetworkArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="OPTION=VALUE", help="An option of the architecture; repeatable."),
+    typer.Option(
+        "--set", metavar="OPTION=VALUE", help="An option of the architecture; repeatable."
+    ),
 ]
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,9 @@ def run(
     ] = False,
     format_: Annotated[
         str | None,
-        typer.Option("--format", help="Write jpg, png, tif, webp, avif, bmp or heic. Default: as read."),
+        typer.Option(
+            "--format", help="Write jpg, png, tif, webp, avif, bmp or heic. Default: as read."
+        ),
     ] = None,
     quality: Annotated[
         int | None,
@@ -70,7 +73,9 @@ def run(
     runtime: Annotated[
         RuntimeChoice, typer.Option(help="What computes. auto takes the fastest installed.")
     ] = RuntimeChoice.auto,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, … as listed by `unblur info`.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, … as listed by `unblur info`.")
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads. Default: all cores.")
     ] = None,
@@ -89,6 +94,8 @@ def run(
 
     Exit code: 0 all restored, 1 some failed, 2 wrong usage, 130 interrupted.
     """
+    # Damaged or very large photos make Pillow warn; what matters is said per file below.
+    warnings.filterwarnings("ignore", module="PIL")
     if overwrite and skip_existing:
         raise fail("--overwrite and --skip-existing exclude each other", 2)
     from unblur.imaging import ImageError, allow_large_photos, parse_format

@@ -2,8 +2,16 @@
 
 from unblur.imaging.compare import comparison
 from unblur.imaging.errors import ImageError
-from unblur.imaging.formats import FORMATS, PHOTO_EXTENSIONS, Format, format_of, output_format, parse_format
-from unblur.imaging.photo import Metadata, Photo, Pixels
+from unblur.imaging.formats import (
+    FORMATS,
+    PHOTO_EXTENSIONS,
+    Format,
+    format_of,
+    output_format,
+    parse_format,
+)
+from unblur.imaging.metadata import Metadata
+from unblur.imaging.photo import Photo, Pixels
 from unblur.imaging.reading import DEFAULT_MAX_PIXELS, allow_large_photos, probe_size, read_photo
 from unblur.imaging.writing import atomic_path, encode_photo, write_photo
 

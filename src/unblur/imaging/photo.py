@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+from unblur.imaging.metadata import Metadata
 
-ORIENTATION_TAG = 0x0112
-EXIF_IFD = 0x8769
-PIXEL_X, PIXEL_Y = 0xA002, 0xA003
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a file says about its pixels, as it is stored there."""
-
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
-
-    def colour_only(self) -> Metadata:
-        """Just what is needed to show the colours right, for pictures made from a photo."""
-        return Metadata(icc_profile=self.icc_profile)
+Pixels = NDArray[Any]  # uint8 or uint16
 
 
 @dataclass(frozen=True)
@@ -69,7 +52,7 @@ class Photo:
 def to_eight_bit(pixels: Pixels) -> NDArray[np.uint8]:
     """Round 16-bit values to 8 bits; 8-bit ones are returned as they are."""
     if pixels.dtype == np.uint8:
-        return pixels  # type: ignore[return-value]
+        return pixels
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
@@ -82,25 +65,3 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
-
-
-def upright_metadata(metadata: Metadata, orientation: int) -> Metadata:
-    """The metadata of the turned photo: orientation reset, and stated sizes swapped with the axes."""
-    if orientation == 1:
-        return metadata
-    exif, xmp, dpi = metadata.exif, metadata.xmp, metadata.dpi
-    turned = orientation in (5, 6, 7, 8)
-    if exif:
-        tags = Image.Exif()
-        tags.load(exif)
-        tags[ORIENTATION_TAG] = 1
-        details = tags.get_ifd(EXIF_IFD)
-        if turned and PIXEL_X in details and PIXEL_Y in details:
-            details[PIXEL_X], details[PIXEL_Y] = details[PIXEL_Y], details[PIXEL_X]
-        exif = tags.tobytes()
-    if xmp:
-        xmp = re.sub(rb'(tiff:Orientation=["\'])\d', rb"\g<1>1", xmp)
-        xmp = re.sub(rb"(<tiff:Orientation>\s*)\d", rb"\g<1>1", xmp)
-    if dpi and turned:
-        dpi = (dpi[1], dpi[0])
-    return replace(metadata, exif=exif, xmp=xmp, dpi=dpi)

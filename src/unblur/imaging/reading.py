@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,8 @@ from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
 from unblur.imaging.errors import ImageError
 from unblur.imaging.formats import FORMATS, READ_ONLY, format_of
-from unblur.imaging.photo import (
-    ORIENTATION_TAG,
-    Metadata,
-    Photo,
-    Pixels,
-    upright,
-    upright_metadata,
-)
+from unblur.imaging.metadata import Metadata, metadata_of, orientation_of
+from unblur.imaging.photo import Photo, Pixels, upright
 
 DEFAULT_MAX_PIXELS = 170_000_000  # just below the size at which Pillow suspects an attack
 
@@ -80,24 +73,22 @@ def _read(file: Any, source: Path | bytes, name: str, path: Path | None, max_pix
                 f"{name}: {width}×{height} pixels are more than the limit of "
                 f"{max_pixels / 1e6:.0f} MP; raise --max-pixels if this is meant"
             )
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            kind = "pages" if format_ == "TIFF" else "frames"
-            raise ImageError(
-                f"{name}: holds {image.n_frames} {kind}; only single photos are supported, "  # type: ignore[attr-defined]
-                "so split it first"
-            )
         try:
+            _check_single(image, format_, name)
             if _is_sixteen_bit(image):
-                pixels, alpha = _decode_sixteen_bit(source, format_)
                 # Pillow knows the metadata of the file even where it cannot keep its depth.
-                metadata = _metadata(image)
+                metadata, orientation = metadata_of(image), orientation_of(image)
+                pixels, alpha = _decode_sixteen_bit(source, format_)
+                turn = orientation
             else:
-                image.load()  # PNG may hold its EXIF behind the pixels
-                converted, metadata = _to_supported_mode(image, _metadata(image), name)
+                before = orientation_of(image)
+                image.load()  # PNG may hold its EXIF behind the pixels; TIFF is turned upright
+                turn = orientation_of(image)
+                orientation = before if format_ == "TIFF" else turn
+                converted, metadata = _to_supported_mode(image, metadata_of(image), name)
                 pixels, alpha = _split_alpha(np.asarray(converted))
                 del converted
             encoding = _encoding(image)
-            orientation = _orientation(image)
         except ImageError:
             raise
         except MemoryError:
@@ -109,10 +100,10 @@ def _read(file: Any, source: Path | bytes, name: str, path: Path | None, max_pix
                 + (f" ({detail[0][:100]})" if detail else "")
             ) from error
     return Photo(
-        pixels=upright(pixels, orientation),
-        alpha=None if alpha is None else upright(alpha, orientation),
+        pixels=upright(pixels, turn),
+        alpha=None if alpha is None else upright(alpha, turn),
         format=format_,
-        metadata=upright_metadata(metadata, orientation),
+        metadata=metadata.upright(orientation),
         encoding=encoding,
     )
 
@@ -121,10 +112,7 @@ def _open(file: Any, name: str, path: Path | None) -> Image.Image:
     if path is not None and format_of(path) == "HEIF":
         register_heif(name)
     try:
-        with warnings.catch_warnings():
-            # The size is checked against max_pixels, Pillow's warning would only repeat it.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file)
+        return Image.open(file)
     except Image.DecompressionBombError:
         raise ImageError(
             f"{name}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} MP; "
@@ -143,6 +131,8 @@ def _what_it_is_instead(file: Any, path: Path | None) -> str:
         return "is empty"
     if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
         return "is a HEIC photo, which needs: pip install 'unblur[heif]'"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "this kind of TIFF is not supported, or it is damaged; convert it to PNG"
     promised = format_of(path) if path else None
     return f"is not a {promised} image, or it is damaged" if promised else "is not a known image"
 
@@ -168,11 +158,20 @@ def _check_label(format_: str, path: Path | None, name: str) -> None:
         )
 
 
+def _check_single(image: Image.Image, format_: str, name: str) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in _SAME_CONTAINER:
+        kind = "pages" if format_ == "TIFF" else "frames"
+        raise ImageError(
+            f"{name}: holds {frames} {kind}; only single photos are supported, so split it first"
+        )
+
+
 def _is_sixteen_bit(image: Image.Image) -> bool:
     if image.mode in _SIXTEEN_BIT_MODES:
         return True
     if image.format == "PNG":
-        return bool(image.tile) and ";16" in str(image.tile[0][3])
+        return ";16" in str(getattr(image, "tile", ""))
     if image.format == "TIFF":
         return set(image.tag_v2.get(258, ())) == {16} and image.mode not in ("F", "I", "CMYK")  # type: ignore[attr-defined]
     return False
@@ -187,13 +186,11 @@ def _decode_sixteen_bit(source: Path | bytes, format_: str) -> tuple[Pixels, Pix
         image = getattr(pyvips.Image, f"{load}_buffer")(source, fail_on="warning")
     else:
         image = getattr(pyvips.Image, load)(str(source), fail_on="warning")
-    pixels = image.numpy()
-    if pixels.dtype != np.uint16 or image.bands > 4:
-        raise ImageError(
-            f"{image.bands} channels of {pixels.dtype} are not supported; "
-            "convert it to 8 or 16 bits of grey or RGB"
-        )
-    return _split_alpha(pixels)
+    if image.format != "ushort" or image.bands > 4:
+        raise ValueError(f"{image.bands} channels of {image.format} are not grey or RGB")
+    # image.numpy() would drop the axes of a single pixel.
+    shape = (image.height, image.width, image.bands)
+    return _split_alpha(np.frombuffer(image.write_to_memory(), np.uint16).reshape(shape))
 
 
 def _split_alpha(pixels: Any) -> tuple[Pixels, Pixels | None]:
@@ -241,29 +238,9 @@ def _from_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Met
     )
 
 
-def _metadata(image: Image.Image) -> Metadata:
-    info = image.info
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
-    if xmp is None and image.format == "TIFF":
-        xmp = image.tag_v2.get(700)  # type: ignore[attr-defined]
-    exif = image.getexif()
-    dpi = info.get("dpi")
-    return Metadata(
-        icc_profile=info.get("icc_profile") or None,
-        exif=exif.tobytes() if exif else None,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and dpi[0] and dpi[1] else None,
-    )
-
-
-def _orientation(image: Image.Image) -> int:
-    value = image.getexif().get(ORIENTATION_TAG, 1)
-    return value if value in range(1, 9) else 1
-
-
 def _encoding(image: Image.Image) -> dict[str, object]:
     if image.format in ("JPEG", "MPO"):
-        sampling = JpegImagePlugin.get_sampling(image)  # type: ignore[no-untyped-call]
+        sampling = JpegImagePlugin.get_sampling(image)
         return {
             "subsampling": sampling if sampling in (0, 1, 2) else 2,
             "progressive": bool(image.info.get("progressive")),

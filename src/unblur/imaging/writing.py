@@ -1,4 +1,4 @@
-"""`Photo` → files and bytes: same format, depth, alpha, profile and metadata, never half-written."""
+"""`Photo` → files and bytes: depth, alpha, profile and metadata kept, never half-written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -15,11 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from unblur.imaging.errors import ImageError
 from unblur.imaging.formats import Format, format_of, output_format, parse_format
-from unblur.imaging.photo import EXIF_IFD, Photo, Pixels, to_eight_bit
+from unblur.imaging.metadata import EXIF_IFD, GPS_IFD, LAYOUT_TAGS
+from unblur.imaging.photo import Photo, Pixels, to_eight_bit
 from unblur.imaging.reading import register_heif
-
-_GPS_IFD = 0x8825
-_XMP_TAG, _ICC_TAG = 700, 34675
 
 
 def write_photo(
@@ -69,8 +67,8 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
         pixels, alpha = _on_white(pixels, alpha), None
     if pixels.ndim == 2 and not format_.grey:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    if pixels.dtype == np.uint16:
-        return _encode_sixteen_bit(photo, pixels, alpha, format_)
+    if format_.name == "TIFF" or pixels.dtype == np.uint16:
+        return _encode_with_vips(photo, pixels, alpha, format_)
     buffer = io.BytesIO()
     image = _to_pillow(pixels, alpha)
     image.save(buffer, format_.name, **_save_options(photo, format_, quality))
@@ -111,10 +109,6 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
             options["progressive"] = photo.encoding.get("progressive", False)
         case "WEBP" if quality == 100:
             options["lossless"] = True
-        case "TIFF":
-            options["compression"] = "tiff_adobe_deflate"
-            options.pop("exif", None)
-            options["tiffinfo"] = _tiff_tags(photo)
     if metadata.xmp:
         if format_.name == "PNG":
             text = PngInfo()
@@ -125,45 +119,23 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
     return options
 
 
-# Tags that describe the layout of a file's pixels belong to the file, not to the photo.
-_LAYOUT_TAGS = frozenset(
-    {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325}
-    | {338, 339, 347, 512, 513, 514, 529, 530, 531, 532}
-)
-
-
-def _tiff_tags(photo: Photo) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """The EXIF tags of a photo as TIFF keeps them, its EXIF and GPS directories nested."""
-    directory = TiffImagePlugin.ImageFileDirectory_v2()
-    if photo.metadata.exif:
-        tags = Image.Exif()
-        tags.load(photo.metadata.exif)
-        for tag, value in tags.items():
-            if tag not in _LAYOUT_TAGS and tag not in (EXIF_IFD, _GPS_IFD, _XMP_TAG, _ICC_TAG):
-                directory[tag] = value
-        for nested in (EXIF_IFD, _GPS_IFD):
-            if content := tags.get_ifd(nested):
-                directory[nested] = dict(content)
-    if photo.metadata.xmp:
-        directory[_XMP_TAG] = photo.metadata.xmp
-        directory.tagtype[_XMP_TAG] = 1  # BYTE, as the XMP specification demands
-    return directory
-
-
-def _encode_sixteen_bit(
-    photo: Photo, pixels: Pixels, alpha: Pixels | None, format_: Format
-) -> bytes:
+def _encode_with_vips(photo: Photo, pixels: Pixels, alpha: Pixels | None, format_: Format) -> bytes:
+    """PNG with 16 bits, which Pillow cannot write in colour, and TIFF of any depth."""
     import pyvips
 
     metadata = photo.metadata
-    bands = _joined(pixels, alpha)
+    spaces = {
+        (False, np.dtype(np.uint8)): "srgb",
+        (False, np.dtype(np.uint16)): "rgb16",
+        (True, np.dtype(np.uint8)): "b-w",
+        (True, np.dtype(np.uint16)): "grey16",
+    }
     image = pyvips.Image.new_from_array(
-        np.ascontiguousarray(bands), interpretation="grey16" if photo.is_grey else "rgb16"
+        np.ascontiguousarray(_joined(pixels, alpha)),
+        interpretation=spaces[pixels.ndim == 2, pixels.dtype],
     )
-    image = image.copy(
-        # libvips counts in pixels per millimetre
-        **({"xres": metadata.dpi[0] / 25.4, "yres": metadata.dpi[1] / 25.4} if metadata.dpi else {})
-    )
+    if metadata.dpi:  # libvips counts in pixels per millimetre
+        image = image.copy(xres=metadata.dpi[0] / 25.4, yres=metadata.dpi[1] / 25.4)
     blobs = {
         "icc-profile-data": metadata.icc_profile,
         "xmp-data": metadata.xmp,
@@ -174,21 +146,40 @@ def _encode_sixteen_bit(
             image.set_type(pyvips.GValue.blob_type, key, value)
     if format_.name == "PNG":
         return bytes(image.pngsave_buffer(compression=6))
-    data = bytes(image.tiffsave_buffer(compression="deflate", predictor="horizontal"))
-    return _add_tiff_tags(data, photo) if metadata.exif else data
+    data = image.tiffsave_buffer(compression="deflate", predictor="horizontal", resunit="inch")
+    return _with_tiff_tags(bytes(data), photo)
 
 
-def _add_tiff_tags(data: bytes, photo: Photo) -> bytes:
-    """Give a written TIFF the photo's EXIF tags, by a new directory at the end of the file."""
-    directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-    file = io.BytesIO(data)
-    file.seek(directory.next)
-    directory.load(file)
-    for tag, value in _tiff_tags(photo).items():
-        if tag not in directory:
-            directory[tag] = value
-    offset = len(data) + len(data) % 2
-    header = data[:4] + offset.to_bytes(4, "little" if data[:2] == b"II" else "big")
-    return header + data[8:].ljust(offset - 8, b"\0") + directory.tobytes(offset)
+def _with_tiff_tags(data: bytes, photo: Photo) -> bytes:
+    """Add a photo's EXIF to a TIFF file, which libvips leaves out.
 
+    The tags and their nested directories are appended to the file, and after them a new main
+    directory that lists the old entries and the new ones; the header is pointed to it.
+    """
+    tags = photo.metadata.exif_tags()
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
 
+    def entries(at: int, source: bytes) -> dict[int, bytes]:
+        """The 12-byte entries of the directory at a place, by tag."""
+        count = int.from_bytes(source[at : at + 2], order)
+        rows = (source[at + 2 + 12 * i : at + 14 + 12 * i] for i in range(count))
+        return {int.from_bytes(row[:2], order): row for row in rows}
+
+    added = TiffImagePlugin.ImageFileDirectory_v2(prefix=data[:2])
+    for tag, value in tags.items():
+        if tag not in LAYOUT_TAGS and tag not in (EXIF_IFD, GPS_IFD):
+            added[tag] = value
+    for nested in (EXIF_IFD, GPS_IFD):
+        if content := tags.get_ifd(nested):
+            added[nested] = dict(content)
+    if not added:
+        return data
+    data += b"\0" * (len(data) % 2)
+    block = added.tobytes(len(data))
+    block += b"\0" * (len(block) % 2)
+    old = entries(int.from_bytes(data[4:8], order), data)
+    merged = entries(0, block) | old
+    directory = len(merged).to_bytes(2, order)
+    directory += b"".join(merged[tag] for tag in sorted(merged)) + bytes(4)
+    start = (len(data) + len(block)).to_bytes(4, order)
+    return data[:4] + start + data[8:] + block + directory

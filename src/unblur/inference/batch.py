@@ -106,8 +106,10 @@ def plan_jobs(
     others: list[Path] = []
     for path in inputs:
         if path in folders:
-            target = output if output is not None else path.resolve().with_name(
-                f"{path.resolve().name}_sharp"
+            target = (
+                output
+                if output is not None
+                else path.resolve().with_name(f"{path.resolve().name}_sharp")
             )
             if output is not None and len(folders) > 1:
                 target = output / path.resolve().name

@@ -50,7 +50,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
-        """Parse a card; fields of later versions are ignored, missing or wrong ones are an error."""
+        """Parse a card; fields of later versions are ignored, wrong ones are an error."""
         values = json.loads(text)
         known = {f.name: f for f in dataclasses.fields(cls)}
         card = cls(**{key: value for key, value in values.items() if key in known})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from unblur.imaging import Photo
 from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.models import find_model
-from unblur.inference.runtimes import OutOfMemory, load_runtime
+from unblur.inference.runtimes import TileMemoryError, load_runtime
 from unblur.inference.tiles import Span, assemble, cut, plan_tiles, smallest_tile
 from unblur.padding import padded_length
 
 Progress = Callable[[float], None]
-Pixels = TypeVar("Pixels", bound=NDArray[np.generic])
+Pixels = TypeVar("Pixels", bound=NDArray[Any])
 
 # Side of the patches that whole-image averages are taken from; of the size networks train on.
 STATISTICS_PATCH = 256
@@ -91,7 +91,7 @@ class Deblurrer:
         while True:
             try:
                 return self._restore(pixels, strength, tile, progress)
-            except (OutOfMemory, MemoryError):
+            except (TileMemoryError, MemoryError):
                 if tile <= self._smallest_tile:
                     raise MemoryError(
                         f"not enough memory for tiles of {tile}×{tile} pixels, "
@@ -107,10 +107,10 @@ class Deblurrer:
         plan = plan_tiles(height, width, tile, card.overlap, card.size_multiple, card.min_size)
         image = pixels if pixels.ndim == 3 else pixels[:, :, None]
         is_integer = np.issubdtype(pixels.dtype, np.integer)
-        white = float(np.iinfo(pixels.dtype).max) if is_integer else 1.0  # type: ignore[arg-type]
+        white = float(np.iinfo(str(pixels.dtype)).max) if is_integer else 1.0
 
         def batch(rows: Span, columns: Span) -> NDArray[np.float32]:
-            part = cut(image, rows, columns).astype(np.float32) / np.float32(white)  # type: ignore[arg-type]
+            part = cut(image, rows, columns).astype(np.float32) / np.float32(white)
             if part.shape[2] == 1:
                 part = np.repeat(part, 3, axis=2)
             return np.ascontiguousarray(part.transpose(2, 0, 1))[None]
@@ -143,12 +143,10 @@ class Deblurrer:
             if is_integer:
                 strip = np.rint(strip * np.float32(white))
             result[start : start + len(strip)] = strip
-        return result.reshape(pixels.shape)
+        return result.reshape(pixels.shape)  # type: ignore[return-value]
 
 
-def sample_patches(
-    height: int, width: int, tile: int, multiple: int
-) -> list[tuple[Span, Span]]:
+def sample_patches(height: int, width: int, tile: int, multiple: int) -> list[tuple[Span, Span]]:
     """Patches spread evenly over an image, together at most as many pixels as one tile.
 
     A network with global averages sees them as one batch, which yields the averages for all tiles.
@@ -159,7 +157,9 @@ def sample_patches(
     def axis(length: int) -> list[Span]:
         room = max(0, padded_length(length, multiple) - side)
         count = min(across, -(-room // side) + 1)
-        starts = [room * index // max(1, count - 1) // multiple * multiple for index in range(count)]
+        starts = [
+            room * index // max(1, count - 1) // multiple * multiple for index in range(count)
+        ]
         return [Span(start, start + side) for start in starts]
 
     return [(rows, columns) for rows in axis(height) for columns in axis(width)]

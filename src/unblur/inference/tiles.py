@@ -40,7 +40,9 @@ def smallest_tile(overlap: int, multiple: int) -> int:
     return padded_length(4 * overlap + 2 * multiple, multiple)
 
 
-def plan_axis(length: int, tile: int, overlap: int, multiple: int, minimum: int) -> tuple[Span, ...]:
+def plan_axis(
+    length: int, tile: int, overlap: int, multiple: int, minimum: int
+) -> tuple[Span, ...]:
     """Cut an axis into equal tiles of at most `tile`, each `multiple`-aligned in place and size.
 
     Neighbours share at least 2·overlap positions, so that every position is at least `overlap`
@@ -54,7 +56,9 @@ def plan_axis(length: int, tile: int, overlap: int, multiple: int, minimum: int)
     shared = 2 * overlap + multiple
     count = -(-(padded - shared) // (tile - shared))
     side = padded_length(-(-(padded + shared * (count - 1)) // count), multiple)
-    starts = [(padded - side) * index // (count - 1) // multiple * multiple for index in range(count)]
+    starts = [
+        (padded - side) * index // (count - 1) // multiple * multiple for index in range(count)
+    ]
     return tuple(Span(start, start + side) for start in starts)
 
 

@@ -21,7 +21,9 @@ class CheckpointError(Exception):
     """A checkpoint that cannot be used; the message is one line for users."""
 
 
-def save_checkpoint(path: Path, architecture: str, options: dict[str, Any], model: nn.Module) -> None:
+def save_checkpoint(
+    path: Path, architecture: str, options: dict[str, Any], model: nn.Module
+) -> None:
     """Write a network as safetensors whose metadata rebuilds it."""
     from safetensors.torch import save_file
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ class DeblurNet(RestorationModel):
         self.convs = nn.ModuleList(
             [
                 nn.Conv2d(before, after, 3, padding=1)
-                for before, after in zip(channels[:-1], channels[1:], strict=True)
+                for before, after in itertools.pairwise(channels)
             ]
         )
 

@@ -1,4 +1,4 @@
-"""Our own CPU-friendly network: a norm-free U-Net of plain 3×3 convolutions after a pixel-unshuffle.
+"""`unshuffle_unet`: our own U-Net of plain 3×3 convolutions after a pixel-unshuffle, for CPUs.
 
 All arithmetic happens at 1/2 resolution and below, in dense 3×3 convolutions, the one operation
 that every CPU runtime does near its peak; there is no normalisation, no global statistic and no
@@ -7,6 +7,7 @@ element-wise gate, so it is local, cheap in memory traffic and the same in tiles
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -56,15 +57,18 @@ class UnshuffleUNet(RestorationModel):
         self.encoders = nn.ModuleList(
             [_blocks(width, count) for width, count in zip(widths, encoder_blocks, strict=True)]
         )
-        steps = list(zip(widths[:-1], widths[1:], strict=True))
+        steps = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
         self.ups = nn.ModuleList([nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps])
         self.decoders = nn.ModuleList(
-            [_blocks(width, count) for width, count in zip(widths[:-1], decoder_blocks, strict=True)]
+            [
+                _blocks(width, count)
+                for width, count in zip(widths[:-1], decoder_blocks, strict=True)
+            ]
         )
         self.output = nn.Conv2d(widths[0], 12, 3, padding=1)
         nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 
     def restore(self, x: Tensor) -> Tensor:
         features = self.intro(F.pixel_unshuffle(x, 2))

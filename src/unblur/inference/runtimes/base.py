@@ -12,7 +12,7 @@ from unblur.inference.card import ModelCard
 Array = NDArray[np.float32]
 
 
-class OutOfMemory(Exception):
+class TileMemoryError(Exception):
     """A tile was too large for the memory; the engine tries again with smaller ones."""
 
 
@@ -30,7 +30,7 @@ class Runtime(Protocol):
 
         For models with global statistics the batch is tiles of one photo: `statistics` (1×S)
         replaces their own averages by `weight`; the own ones (1×S) are returned too, None for
-        local models. Raises OutOfMemory.
+        local models. Raises TileMemoryError.
         """
         ...
 

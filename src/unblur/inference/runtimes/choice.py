@@ -63,7 +63,9 @@ def load_runtime(path: Path, runtime: str, device: str, threads: int | None) -> 
         # A GPU where torch or ONNX Runtime finds one; OpenVINO's GPUs only when asked for.
         device = next((d for d in ("cuda", "mps") if d in available and name != "openvino"), "cpu")
     if device not in available:
-        raise ModelError(f"runtime {name} has no device '{device}': it finds {', '.join(available)}")
+        raise ModelError(
+            f"runtime {name} has no device '{device}': it finds {', '.join(available)}"
+        )
     if name == "onnxruntime":
         from unblur.inference.runtimes.onnx import OnnxRuntime
 

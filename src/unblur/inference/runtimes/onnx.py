@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
-from unblur.inference.runtimes.base import Array, OutOfMemory, out_of_memory
+from unblur.inference.runtimes.base import Array, TileMemoryError, out_of_memory
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -40,7 +40,9 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDERS[device]])
     except Exception as error:
-        raise ModelError(f"{path}: cannot be loaded as an ONNX model ({_first_line(error)})") from error
+        raise ModelError(
+            f"{path}: cannot be loaded as an ONNX model ({_first_line(error)})"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -62,9 +64,7 @@ def read_card(path: Path) -> ModelCard:
     return card_of(open_session(path, threads=1, optimize=False), path)
 
 
-def feeds(
-    card: ModelCard, batch: Array, statistics: Array | None, weight: float
-) -> dict[str, Any]:
+def feeds(card: ModelCard, batch: Array, statistics: Array | None, weight: float) -> dict[str, Any]:
     """The named inputs of an exported graph."""
     inputs: dict[str, Any] = {"blurred": batch}
     if card.statistics:
@@ -91,6 +91,6 @@ class OnnxRuntime:
             outputs = self._session.run(None, feeds(self.card, batch, statistics, weight))
         except Exception as error:
             if out_of_memory(error):
-                raise OutOfMemory(str(error)) from error
+                raise TileMemoryError(str(error)) from error
             raise
         return outputs[0], outputs[1] if self.card.statistics else None

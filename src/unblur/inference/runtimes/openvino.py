@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unblur.inference.card import ModelError
-from unblur.inference.runtimes.base import Array, OutOfMemory, out_of_memory
+from unblur.inference.runtimes.base import Array, TileMemoryError, out_of_memory
 from unblur.inference.runtimes.onnx import feeds, read_card
 
 
@@ -43,6 +43,6 @@ class OpenVinoRuntime:
             outputs = request.infer(feeds(self.card, batch, statistics, weight))
         except Exception as error:
             if out_of_memory(error):
-                raise OutOfMemory(str(error)) from error
+                raise TileMemoryError(str(error)) from error
             raise
         return outputs[0], outputs[1] if self.card.statistics else None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
 from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.describe import describe
-from unblur.inference.runtimes.base import Array, OutOfMemory, out_of_memory
+from unblur.inference.runtimes.base import Array, TileMemoryError, out_of_memory
+from unblur.models import RestorationModel
 from unblur.models.checkpoint import CheckpointError, load_checkpoint
 from unblur.models.deploy import DeployedModel
 
@@ -34,10 +36,11 @@ class TorchRuntime:
         try:
             architecture, options, network = load_checkpoint(path)
             self.card: ModelCard = describe(path.stem, architecture, options, network)
+            deployed = DeployedModel(cast(RestorationModel, network))
         except (CheckpointError, ValueError) as error:
             raise ModelError(str(error)) from error
         self.device = device
-        self._model = DeployedModel(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = deployed.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(
         self, batch: Array, statistics: Array | None = None, weight: float = 1.0
@@ -49,7 +52,7 @@ class TorchRuntime:
                 outputs = self._model(x.contiguous(memory_format=torch.channels_last), *given)
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
-                raise OutOfMemory(str(error)) from error
+                raise TileMemoryError(str(error)) from error
             raise
         return outputs[0].float().cpu().numpy(), (
             outputs[1].float().cpu().numpy() if self.card.statistics else None

@@ -1,0 +1,94 @@
+"""What a file says about its pixels: profile, EXIF, XMP, resolution."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+ORIENTATION_TAG = 0x0112
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+XMP_TAG, ICC_TAG = 700, 34675
+_PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
+
+# TIFF tags that describe how a file lays out its pixels; they belong to the file, not the photo.
+LAYOUT_TAGS = frozenset(
+    {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324}
+    | {325, 338, 339, 347, 512, 513, 514, 529, 530, 531, 532, XMP_TAG, ICC_TAG}
+)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What came with a photo, as files store it."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+    def colour_only(self) -> Metadata:
+        """Just what is needed to show the colours right, for pictures made from a photo."""
+        return Metadata(icc_profile=self.icc_profile)
+
+    def exif_tags(self) -> Image.Exif:
+        """The EXIF tags, parsed; empty when there are none."""
+        tags = Image.Exif()
+        if self.exif:
+            tags.load(self.exif)
+        return tags
+
+    def upright(self, orientation: int) -> Metadata:
+        """The metadata once the pixels are turned: orientation reset, sizes swapped with the axes."""
+        if orientation == 1:
+            return self
+        exif, xmp, dpi = self.exif, self.xmp, self.dpi
+        turned = orientation in (5, 6, 7, 8)
+        if exif:
+            tags = self.exif_tags()
+            tags[ORIENTATION_TAG] = 1
+            details = tags.get_ifd(EXIF_IFD)
+            if turned and _PIXEL_X in details and _PIXEL_Y in details:
+                details[_PIXEL_X], details[_PIXEL_Y] = details[_PIXEL_Y], details[_PIXEL_X]
+            exif = tags.tobytes()
+        if xmp:
+            xmp = re.sub(rb'(tiff:Orientation=["\'])\d', rb"\g<1>1", xmp)
+            xmp = re.sub(rb"(<tiff:Orientation>\s*)\d", rb"\g<1>1", xmp)
+        if dpi and turned:
+            dpi = (dpi[1], dpi[0])
+        return replace(self, exif=exif, xmp=xmp, dpi=dpi)
+
+
+def metadata_of(image: Image.Image) -> Metadata:
+    """The metadata of an image that Pillow has opened."""
+    info = image.info
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    tags = image.getexif()
+    if image.format == "TIFF":
+        xmp = xmp or tags.get(XMP_TAG)
+        tags = _without_layout(tags)
+    dpi = info.get("dpi")
+    return Metadata(
+        icc_profile=info.get("icc_profile") or None,
+        exif=tags.tobytes() if tags else None,
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and dpi[0] and dpi[1] else None,
+    )
+
+
+def _without_layout(tags: Image.Exif) -> Image.Exif:
+    kept = Image.Exif()
+    for tag, value in tags.items():
+        if tag not in LAYOUT_TAGS and tag not in (EXIF_IFD, GPS_IFD):
+            kept[tag] = value
+    for nested in (EXIF_IFD, GPS_IFD):
+        if content := tags.get_ifd(nested):
+            kept.get_ifd(nested).update(content)
+    return kept
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation 1…8 of an opened image, 1 when it says none."""
+    value = image.getexif().get(ORIENTATION_TAG, 1)
+    return value if value in range(1, 9) else 1

@@ -1,0 +1,312 @@
+"""What goes in comes out: pixels, depth, alpha, greyness, profile, EXIF, XMP, DPI."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from unblur.imaging import Photo, encode_photo, parse_format, read_photo, write_photo
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = (
+    b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF '
+    b'xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description '
+    b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="%d" tiff:Make="Test"/>'
+    b'</r:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+MAKE, EXPOSURE, LATITUDE = 0x010F, 0x829A, 2
+EIGHT_BIT = ["jpg", "png", "tif", "webp", "avif", "bmp"]
+
+
+def exif(orientation: int = 1, size: tuple[int, int] | None = None) -> Image.Exif:
+    tags = Image.Exif()
+    tags[MAKE] = "Testcam"
+    tags[0x0112] = orientation
+    details = tags.get_ifd(0x8769)
+    details[EXPOSURE] = 0.125
+    if size:
+        details[0xA002], details[0xA003] = size
+    tags.get_ifd(0x8825)[LATITUDE] = (52.0, 30.0, 0.0)
+    return tags
+
+
+def saved(image: Image.Image, extension: str, orientation: int = 1) -> bytes:
+    """A file with every kind of metadata that Pillow can write to the format."""
+    options: dict = {"icc_profile": SRGB, "dpi": (300, 300)}
+    if extension == "png":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", (XMP % orientation).decode())
+    elif extension == "tif":
+        tags = exif(orientation, image.size)
+        options["tiffinfo"] = {
+            **dict(tags),
+            0x8769: dict(tags.get_ifd(0x8769)),
+            0x8825: dict(tags.get_ifd(0x8825)),
+            700: XMP % orientation,
+        }
+    elif extension != "bmp":
+        options["xmp"] = XMP % orientation
+    if extension not in ("bmp", "tif"):
+        options["exif"] = exif(orientation, image.size)
+    buffer = io.BytesIO()
+    image.save(buffer, parse_format(extension).name, **options)
+    return buffer.getvalue()
+
+
+def xmp_of(image: Image.Image) -> bytes:
+    value = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    if value is None and image.format == "TIFF":
+        value = image.tag_v2.get(700)
+    return value.encode() if isinstance(value, str) else bytes(value or b"")
+
+
+@pytest.mark.parametrize("extension", EIGHT_BIT)
+def test_metadata_and_size_survive(scene: np.ndarray, extension: str) -> None:
+    source = Image.fromarray(scene[100:260, 200:500])
+    photo = read_photo(saved(source, extension))
+    assert photo.pixels.shape == (160, 300, 3)
+    again = Image.open(io.BytesIO(encode_photo(photo)))
+    assert (again.format, again.size, again.mode) == (photo.format, source.size, "RGB")
+    if extension == "bmp":
+        assert again.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        return
+    assert again.info["icc_profile"] == SRGB
+    tags = again.getexif()
+    assert tags[MAKE] == "Testcam"
+    assert float(tags.get_ifd(0x8769)[EXPOSURE]) == 0.125
+    assert tuple(map(float, tags.get_ifd(0x8825)[LATITUDE])) == (52.0, 30.0, 0.0)
+    assert b'tiff:Make="Test"' in xmp_of(again)
+    if extension in ("jpg", "png", "tif"):
+        assert again.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "bmp"])
+def test_lossless_formats_keep_every_pixel(scene: np.ndarray, extension: str) -> None:
+    photo = Photo(scene[:50, :70], format=parse_format(extension).name)
+    assert np.array_equal(read_photo(encode_photo(photo)).pixels, scene[:50, :70])
+
+
+def test_webp_of_quality_100_is_lossless(scene: np.ndarray) -> None:
+    photo = Photo(scene[:50, :70], format="WEBP")
+    assert np.array_equal(read_photo(encode_photo(photo, quality=100)).pixels, photo.pixels)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp", "avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(extension: str, orientation: int) -> None:
+    upright = np.zeros((24, 40, 3), np.uint8)
+    upright[:12, :20] = (250, 0, 0)
+    upright[:12, 20:] = (0, 250, 0)
+    upright[12:, :20] = (0, 0, 250)
+    # What the sensor stored, so that the orientation tag turns it upright.
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    image = Image.fromarray(upright)
+    stored = image if orientation == 1 else image.transpose(undo[orientation])
+    photo = read_photo(saved(stored, extension, orientation))
+    assert photo.pixels.shape == upright.shape
+    for y, x in ((4, 4), (4, 36), (20, 4), (20, 36)):
+        assert np.abs(photo.pixels[y, x].astype(int) - upright[y, x]).max() < 40
+    again = Image.open(io.BytesIO(encode_photo(photo)))
+    tags = again.getexif()
+    assert tags.get(0x0112, 1) == 1
+    if extension != "avif":  # libavif stores orientation outside EXIF
+        assert tags[MAKE] == "Testcam"
+    details = tags.get_ifd(0x8769)
+    assert (details[0xA002], details[0xA003]) == (40, 24)
+    if orientation != 1:
+        xmp = xmp_of(again)
+        assert b'tiff:Orientation="1"' in xmp or b"tiff:Orientation" not in xmp
+
+
+def sixteen_bit_file(array: np.ndarray, extension: str) -> bytes:
+    grey = array.ndim == 2 or array.shape[2] == 2
+    image = pyvips.Image.new_from_array(array, interpretation="grey16" if grey else "rgb16")
+    image = image.copy(xres=300 / 25.4, yres=300 / 25.4)
+    if not grey:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", SRGB)
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", XMP % 1)
+    return image.pngsave_buffer() if extension == "png" else image.tiffsave_buffer()
+
+
+@pytest.mark.parametrize(
+    ("extension", "channels"),
+    # Pillow knows no TIFF of two channels.
+    [("png", 0), ("png", 2), ("png", 3), ("png", 4), ("tif", 0), ("tif", 3), ("tif", 4)],
+)
+@settings(max_examples=8, deadline=None)
+@given(height=st.integers(1, 20), width=st.integers(1, 20), seed=st.integers(0, 99))
+def test_sixteen_bits_are_kept(
+    extension: str, channels: int, height: int, width: int, seed: int
+) -> None:
+    shape = (height, width, channels) if channels else (height, width)
+    array = np.random.default_rng(seed).integers(0, 65536, shape, np.uint16)
+    photo = read_photo(sixteen_bit_file(array, extension))
+    assert photo.pixels.dtype == np.uint16
+    assert photo.is_grey == (channels in (0, 2))
+    assert (photo.alpha is not None) == (channels in (2, 4))
+    again = read_photo(encode_photo(photo))
+    for read in (photo, again):
+        colours = array if channels == 0 else array[..., 0] if channels == 2 else array[..., :3]
+        assert np.array_equal(read.pixels, colours)
+        if read.alpha is not None:
+            assert np.array_equal(read.alpha, array[..., -1])
+        assert read.metadata.icc_profile == (None if photo.is_grey else SRGB)
+        assert read.metadata.xmp is not None
+        assert b"Testcam" in read.metadata.xmp or b'Make="Test"' in read.metadata.xmp
+        assert read.metadata.dpi == pytest.approx((300, 300), abs=0.5)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_exif_of_sixteen_bit_files_is_kept(scene: np.ndarray, extension: str) -> None:
+    from dataclasses import replace
+
+    from unblur.imaging import Metadata
+
+    wide = scene[:30, :40].astype(np.uint16) * 257
+    metadata = Metadata(exif=exif().tobytes(), icc_profile=SRGB)
+    photo = Photo(wide, format=parse_format(extension).name, metadata=metadata)
+    again = read_photo(encode_photo(photo))
+    assert np.array_equal(again.pixels, wide)
+    assert again.metadata.icc_profile == SRGB
+    tags = Image.Exif()
+    tags.load(again.metadata.exif)
+    assert tags[MAKE] == "Testcam"
+    assert float(tags.get_ifd(0x8769)[EXPOSURE]) == 0.125
+    # And once more, since a second pass must not lose what the first kept.
+    third = read_photo(encode_photo(replace(again, pixels=wide)))
+    tags = Image.Exif()
+    tags.load(third.metadata.exif)
+    assert float(tags.get_ifd(0x8769)[EXPOSURE]) == 0.125
+
+
+def test_a_tiff_with_exif_opens_elsewhere(scene: np.ndarray) -> None:
+    from unblur.imaging import Metadata
+
+    wide = scene[:30, :40].astype(np.uint16) * 257
+    photo = Photo(wide, format="TIFF", metadata=Metadata(exif=exif().tobytes()))
+    other = pyvips.Image.new_from_buffer(encode_photo(photo), "")
+    assert np.array_equal(other.numpy(), wide)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_grey_and_alpha_are_kept(scene: np.ndarray, mode: str, extension: str) -> None:
+    image = Image.fromarray(scene[:40, :60]).convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    photo = read_photo(saved(image, extension))
+    assert photo.is_grey == mode.startswith("L")
+    again = Image.open(io.BytesIO(encode_photo(photo)))
+    assert again.mode == mode
+    assert np.array_equal(np.asarray(again), np.asarray(image))
+
+
+def test_grey_jpeg_stays_grey_and_webp_keeps_alpha(scene: np.ndarray) -> None:
+    grey = read_photo(saved(Image.fromarray(scene).convert("L"), "jpg"))
+    assert Image.open(io.BytesIO(encode_photo(grey))).mode == "L"
+    image = Image.fromarray(scene[:40, :60]).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    again = Image.open(io.BytesIO(encode_photo(read_photo(saved(image, "webp")))))
+    assert again.mode == "RGBA"
+    assert np.array_equal(np.asarray(again)[:, :, 3], np.asarray(image)[:, :, 3])
+
+
+def test_palette_images_become_rgb_or_rgba(scene: np.ndarray) -> None:
+    image = Image.fromarray(scene[:40, :60]).quantize(32)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    photo = read_photo(buffer.getvalue())
+    assert photo.pixels.shape == (40, 60, 3)
+    assert photo.alpha is None
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=0)
+    photo = read_photo(buffer.getvalue())
+    assert photo.alpha is not None
+    assert set(np.unique(photo.alpha)) == {0, 255}
+
+
+def test_cmyk_without_profile_becomes_rgb(scene: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(scene).convert("CMYK").save(buffer, "JPEG", quality=98)
+    photo = read_photo(buffer.getvalue())
+    assert photo.pixels.shape == scene.shape
+    assert np.abs(photo.pixels.astype(int) - scene).mean() < 3
+    assert photo.metadata.icc_profile  # says sRGB, not CMYK
+
+
+def test_cmyk_is_converted_with_its_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded profile is what decides: a stand-in transform must be asked with it."""
+    seen = []
+
+    def transform(image, source, target, outputMode):  # noqa: N803 (Pillow's own name)
+        seen.append((source, outputMode))
+        return Image.new("RGB", image.size, (10, 20, 30))
+
+    monkeypatch.setattr(ImageCms, "profileToProfile", transform)
+    monkeypatch.setattr(ImageCms, "ImageCmsProfile", lambda p: p)
+    monkeypatch.setattr(
+        ImageCms, "createProfile", lambda name: type("P", (), {"tobytes": lambda s: SRGB})()
+    )
+    buffer = io.BytesIO()
+    Image.new("CMYK", (8, 8), (9, 9, 9, 9)).save(buffer, "JPEG", icc_profile=b"the profile")
+    photo = read_photo(buffer.getvalue())
+    assert seen[0][0].getvalue() == b"the profile"
+    assert photo.pixels[0, 0].tolist() == [10, 20, 30]
+    assert photo.metadata.icc_profile == SRGB
+
+
+def test_jpeg_keeps_its_subsampling(scene: np.ndarray) -> None:
+    from PIL import JpegImagePlugin
+
+    for subsampling in (0, 1, 2):
+        buffer = io.BytesIO()
+        Image.fromarray(scene).save(buffer, "JPEG", subsampling=subsampling)
+        again = Image.open(io.BytesIO(encode_photo(read_photo(buffer.getvalue()))))
+        assert JpegImagePlugin.get_sampling(again) == subsampling
+
+
+def test_a_phone_photo_with_preview_is_one_photo(scene: np.ndarray) -> None:
+    """MPO is JPEG with a second picture behind the first: the first is the photo."""
+    buffer = io.BytesIO()
+    first, second = Image.fromarray(scene), Image.fromarray(scene[::4, ::4])
+    first.save(buffer, "MPO", save_all=True, append_images=[second])
+    photo = read_photo(buffer.getvalue())
+    assert photo.format == "JPEG"
+    assert photo.pixels.shape == scene.shape
+
+
+def test_formats_that_cannot_hold_it_get_the_nearest(scene: np.ndarray) -> None:
+    alpha = np.zeros(scene.shape[:2], np.uint16)
+    photo = Photo(scene.astype(np.uint16) * 257, alpha=alpha)
+    flat = read_photo(encode_photo(photo, parse_format("jpg"))).pixels
+    assert flat.dtype == np.uint8
+    assert flat.min() > 250  # all transparent on white
+    opaque = Photo(photo.pixels)
+    assert np.array_equal(read_photo(encode_photo(opaque, parse_format("bmp"))).pixels, scene)
+
+
+def test_heic(tmp_path: Path, scene: np.ndarray) -> None:
+    pytest.importorskip("pillow_heif")
+    path = tmp_path / "phone.heic"
+    write_photo(Photo(scene, format="HEIF"), path)
+    photo = read_photo(path)
+    assert photo.format == "HEIF"
+    assert np.abs(photo.pixels.astype(int) - scene).mean() < 6
+    write_photo(photo, tmp_path / "again.heic")
+    assert read_photo(tmp_path / "again.heic").pixels.shape == scene.shape

@@ -1,0 +1,159 @@
+"""Every registered network: exact size, any image size, a gradient for every parameter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unblur.models import ConfigError, RestorationModel, create_model, list_models, model_options
+from unblur.models.analysis import count_parameters, count_running_statistics
+
+# Small configurations of the same architectures, for tests that run them often.
+LIGHT = {
+    "deblur_net": {},
+    "late_fusion_unet": {"refine_depth": 1},
+    "light_unet": {"start_filters": 4},
+    "ms_deblur_net": {"num_blocks": 1},
+    "nafnet": {
+        "width": 4,
+        "encoder_blocks": [1, 2],
+        "middle_blocks": 1,
+        "decoder_blocks": [1, 1],
+    },
+    "plain_cnn": {"width": 8, "depth": 2},
+    "plain_resnet": {"width": 8, "num_blocks": 2},
+    "rednet30": {},
+    "res_unet": {},
+    "resnet16": {},
+    "standard_unet": {},
+    "unet16": {"width": 8},
+    "unshuffle_unet": {"widths": [4, 6, 8], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]},
+}
+
+# (name, options, trained parameters, with BatchNorm's running statistics), from the publications.
+PUBLISHED = [
+    ("light_unet", {}, 6_754_302, 6_754_302),
+    ("standard_unet", {}, 28_480_003, 28_480_003),
+    ("late_fusion_unet", {}, 10_577_667, 10_577_667),
+    ("late_fusion_unet", {"refine_depth": 6}, 10_614_595, 10_614_595),
+    ("deblur_net", {}, 1_331_459, 1_331_459),
+    ("res_unet", {}, 971_715, 972_739),
+    ("resnet16", {}, 7_360_402, 7_366_034),
+    ("unet16", {}, 482_067, 482_067),
+    ("rednet30", {}, 1_076_739, 1_080_579),
+    ("rednet30", {"variant": "wgan"}, 1_076_739, 1_080_579),
+    ("ms_deblur_net", {}, 11_928_961, 11_943_553),
+    ("ms_deblur_net", {"num_blocks": 5}, 3_311_233, 3_315_073),
+    ("patchgan_critic", {}, 2_766_657, 2_766_657),
+    ("nafnet", {}, 17_111_907, 17_111_907),
+    ("unshuffle_unet", {}, 2_182_140, 2_182_140),
+]
+
+
+def perturbed(name: str, **options: object) -> torch.nn.Module:
+    """A network whose zero-initialised parameters are random too: nothing is switched off."""
+    torch.manual_seed(0)
+    model = create_model(name, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.abs().max() == 0:
+                parameter.normal_(std=0.05)
+    return model
+
+
+def test_the_light_configurations_cover_every_restoration_network() -> None:
+    assert {*LIGHT, "patchgan_critic"} == set(list_models())
+
+
+@pytest.mark.parametrize(("name", "options", "trained", "with_statistics"), PUBLISHED)
+def test_parameter_counts(name: str, options: dict, trained: int, with_statistics: int) -> None:
+    model = create_model(name, **options)
+    assert count_parameters(model) == trained
+    assert trained + count_running_statistics(model) == with_statistics
+
+
+def test_light_unet_without_norm_has_biases_and_no_norm() -> None:
+    model = create_model("light_unet", norm=None)
+    names = [name for name, _ in model.named_parameters()]
+    assert not any("norm" in name for name in names)
+    assert "enc1.conv.depthwise.bias" in names
+    assert "enc1.conv.pointwise.bias" in names
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT))
+@settings(max_examples=6, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 2))
+def test_any_size(name: str, height: int, width: int, batch: int) -> None:
+    model = perturbed(name, **LIGHT[name]).eval()
+    with torch.no_grad():
+        restored = model(torch.rand(batch, 3, height, width))
+    assert restored.shape == (batch, 3, height, width)
+    assert torch.isfinite(restored).all()
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT))
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    model = perturbed(name, **LIGHT[name]).train()
+    model(torch.rand(2, 3, 48, 48)).square().sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+def test_every_critic_parameter_gets_a_gradient_and_scores_are_per_image() -> None:
+    critic = create_model("patchgan_critic")
+    scores = critic(torch.rand(3, 3, 40, 56) * 2 - 1)
+    assert scores.shape == (3,)
+    scores.sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in critic.parameters())
+
+
+@pytest.mark.parametrize("name", ["light_unet", "standard_unet", "unshuffle_unet"])
+def test_fresh_residual_networks_are_the_identity(name: str) -> None:
+    x = torch.rand(1, 3, 33, 47)
+    model = create_model(name).eval()
+    with torch.no_grad():
+        assert torch.equal(model(x), x)
+
+
+def test_wgan_generators_stay_in_their_range() -> None:
+    for name, options in (("rednet30", {"variant": "wgan"}), ("ms_deblur_net", {"num_blocks": 1})):
+        model = create_model(name, **options).eval()
+        assert model.value_range == (-1.0, 1.0)
+        with torch.no_grad():
+            assert model(torch.rand(1, 3, 20, 20) * 2 - 1).abs().max() <= 1
+
+
+def test_ms_deblur_net_gives_three_scales() -> None:
+    scales = create_model("ms_deblur_net", num_blocks=1).forward_scales(torch.rand(1, 3, 32, 48))
+    assert [tuple(scale.shape[-2:]) for scale in scales] == [(8, 12), (16, 24), (32, 48)]
+
+
+def test_nafnet_layer_norm_sums_in_float32() -> None:
+    from unblur.models.nafnet import LayerNorm2d
+
+    x = torch.full((1, 64, 2, 2), 300.0, dtype=torch.float16)
+    x[:, ::2] = -300.0
+    normalized = LayerNorm2d(64).half()(x)  # 64 · 300² is far beyond fp16's 65504
+    assert torch.allclose(normalized.float().abs(), torch.ones(1), atol=1e-2)
+
+
+def test_unknown_names_list_the_valid_ones() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'nafnet'.*light_unet"):
+        create_model("nafnett")
+    with pytest.raises(ConfigError, match="refine_depth"):
+        create_model("late_fusion_unet", refine=3)
+    with pytest.raises(ConfigError, match="'instance' or None"):
+        create_model("light_unet", norm="batch")
+    assert model_options("late_fusion_unet") == {"refine_depth": 5}
+
+
+def test_restoration_networks_say_what_sizes_they_accept() -> None:
+    for name, options in LIGHT.items():
+        model = create_model(name, **options).eval()
+        assert isinstance(model, RestorationModel)
+        side = max(model.min_size, model.size_multiple)
+        with torch.no_grad():
+            assert model.restore(torch.rand(1, 3, side, side)).shape == (1, 3, side, side)
