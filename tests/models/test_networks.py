@@ -141,7 +141,7 @@ def test_nafnet_layer_norm_sums_in_float32() -> None:
 
 
 def test_unknown_names_list_the_valid_ones() -> None:
-    with pytest.raises(ConfigError, match="Did you mean 'nafnet'.*light_unet"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'nafnet'.*light_unet"):
         create_model("nafnett")
     with pytest.raises(ConfigError, match="refine_depth"):
         create_model("late_fusion_unet", refine=3)

@@ -21,7 +21,8 @@ def add_noise(
     Poisson shot noise. Values stay unclipped; image and sigma are in units of full scale.
     """
     deviation = np.sqrt(read_sigma**2 + shot_gain * np.clip(image, 0, 1)).astype(np.float32)
-    return image + rng.standard_normal(image.shape, np.float32) * deviation
+    noise = rng.standard_normal(image.shape, np.float32)
+    return (image + noise * deviation).astype(np.float32)
 
 
 def compress_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:

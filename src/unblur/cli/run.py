@@ -32,11 +32,12 @@ def run(
         list[Path], typer.Argument(metavar="INPUT…", help="Photos and folders, mixed.")
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--output",
-            help="File or folder to write. Default: NAME_sharp beside each input.",
+            metavar="PATH",
+            help="File or folder/ to write. Default: NAME_sharp beside each input.",
         ),
     ] = None,
     model: Annotated[

@@ -40,7 +40,7 @@ class Metadata:
         return tags
 
     def upright(self, orientation: int) -> Metadata:
-        """The metadata once the pixels are turned: orientation reset, sizes swapped with the axes."""
+        """The metadata once the pixels are turned: orientation reset, stated sizes swapped."""
         if orientation == 1:
             return self
         exif, xmp, dpi = self.exif, self.xmp, self.dpi

@@ -26,7 +26,7 @@ class Photo:
     pixels: Pixels
     alpha: Pixels | None = None
     format: str = "PNG"
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
     encoding: dict[str, object] = field(default_factory=dict)
 
     @property

@@ -83,7 +83,7 @@ def _extension(source: Path, format_name: str | None, wanted: Format | None = No
 
 
 def plan_jobs(
-    inputs: Sequence[Path], output: Path | None = None, recursive: bool = True
+    inputs: Sequence[Path], output: str | Path | None = None, recursive: bool = True
 ) -> tuple[list[Job], list[Path]]:
     """The jobs for files and folders, and the files in folders that are no photos.
 
@@ -97,8 +97,10 @@ def plan_jobs(
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
     folders = [path for path in inputs if path.is_dir()]
+    names_folder = output is not None and str(output).endswith(os.sep)
+    output = None if output is None else Path(output)
     into_folder = output is not None and (
-        len(inputs) > 1 or bool(folders) or output.is_dir() or str(output).endswith(os.sep)
+        len(inputs) > 1 or bool(folders) or output.is_dir() or names_folder
     )
     if output is not None and into_folder and output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is a file, but several results need a folder")

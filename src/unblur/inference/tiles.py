@@ -29,6 +29,7 @@ class TilePlan:
     width: int
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
+    overlap: int
 
     @property
     def count(self) -> int:
@@ -36,8 +37,8 @@ class TilePlan:
 
 
 def smallest_tile(overlap: int, multiple: int) -> int:
-    """The least tile side at which no pixel is covered by three tiles of an axis."""
-    return padded_length(4 * overlap + 2 * multiple, multiple)
+    """The least tile side at which the seams of neighbouring tiles stay apart."""
+    return padded_length(4 * overlap + 4 * multiple, multiple)
 
 
 def plan_axis(
@@ -45,8 +46,7 @@ def plan_axis(
 ) -> tuple[Span, ...]:
     """Cut an axis into equal tiles of at most `tile`, each `multiple`-aligned in place and size.
 
-    Neighbours share at least 2·overlap positions, so that every position is at least `overlap`
-    away from the cut edge of the tile it is taken from, or lies in the seam between two.
+    Neighbours share at least 2·overlap positions, with the seam in their middle.
     """
     padded = padded_length(length, multiple, minimum)
     tile = max(tile // multiple * multiple, smallest_tile(overlap, multiple), minimum)
@@ -71,6 +71,7 @@ def plan_tiles(
         width,
         plan_axis(height, tile, overlap, multiple, minimum),
         plan_axis(width, tile, overlap, multiple, minimum),
+        overlap,
     )
 
 
@@ -84,15 +85,16 @@ def cut(pixels: NDArray[np.generic], rows: Span, columns: Span) -> NDArray[np.ge
     return pixels[y[:, None], x[None, :]]
 
 
-def seam(before: Span, after: Span) -> tuple[int, Array]:
+def seam(before: Span, after: Span, overlap: int) -> tuple[int, Array]:
     """Where the seam between two tiles starts, and the share of the second along it.
 
-    The seam is the middle half of the zone both cover: what lies nearer to a cut edge is not
-    used at all. The share rises as a squared half-sine, whose slope is zero at both ends.
+    The seam, `overlap` long, is the middle of the zone that both cover; what lies nearer than
+    overlap/2 to a cut edge is not used at all. The share rises as a squared half-sine, whose
+    slope is zero at both ends.
     """
     zone = before.stop - after.start
-    margin = zone // 4
-    length = zone - 2 * margin
+    length = max(1, overlap)
+    margin = (zone - length) // 2
     phase = (np.arange(length, dtype=np.float32) + 0.5) / length
     return after.start + margin, np.sin(phase * (np.pi / 2)) ** 2
 
@@ -109,12 +111,12 @@ def assemble(
         strip = _join(plan, [restore_tile(rows, columns) for columns in plan.columns])
         start = rows.start
         if carried is not None:
-            start, share = seam(plan.rows[index - 1], rows)
+            start, share = seam(plan.rows[index - 1], rows, plan.overlap)
             strip = strip[start - rows.start :]
             share = share[:, None, None]
             strip[: len(share)] = carried * (1 - share) + strip[: len(share)] * share
         if index + 1 < len(plan.rows):
-            next_start, share = seam(rows, plan.rows[index + 1])
+            next_start, share = seam(rows, plan.rows[index + 1], plan.overlap)
             cut_at = next_start - start
             carried = strip[cut_at : cut_at + len(share)]
             strip = strip[:cut_at]
@@ -129,7 +131,7 @@ def _join(plan: TilePlan, tiles: list[Array]) -> Array:
     position, share = 0, None
     for index, (columns, tile) in enumerate(zip(plan.columns, tiles, strict=True)):
         if index + 1 < len(tiles):
-            end, next_share = seam(columns, plan.columns[index + 1])
+            end, next_share = seam(columns, plan.columns[index + 1], plan.overlap)
             end += len(next_share)
         else:
             end, next_share = plan.width, None

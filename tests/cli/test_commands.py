@@ -1,0 +1,111 @@
+"""`models`, `info`, `summary`, `export`, `demo` and the version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import unblur as package
+from tests.cli.test_run import unblur
+from unblur.imaging import read_photo
+from unblur.models import create_model
+
+
+def test_version() -> None:
+    result = unblur("--version")
+    assert result.exit_code == 0
+    assert package.__version__ in result.output
+
+
+def test_every_command_explains_itself() -> None:
+    for command in ("run", "demo", "models", "info", "summary", "export"):
+        result = unblur(command, "--help")
+        assert result.exit_code == 0
+        assert "Usage" in result.output
+
+
+def test_models() -> None:
+    listed = unblur("models")
+    assert listed.exit_code == 0
+    assert "small" in listed.output
+    cards = json.loads(unblur("models", "--json").stdout)
+    assert [card["name"] for card in cards] == ["small"]
+    assert cards[0]["bytes"] <= 10e6
+    assert cards[0]["bytes"] == Path(cards[0]["file"]).stat().st_size
+
+
+def test_info() -> None:
+    facts = json.loads(unblur("info", "--json").stdout)
+    assert facts["unblur"] == package.__version__
+    assert "cpu" in facts["runtimes"]["onnxruntime"]
+    assert "small" in facts["models"]
+    assert "onnxruntime" in unblur("info").output
+
+
+def test_summary_of_a_network_and_of_a_checkpoint(tmp_path: Path) -> None:
+    text = unblur("summary", "light_unet").output
+    for expected in ("6,754,302", "bottleneck", "120.3", "the whole image", "8.8 ×"):
+        assert expected in text
+    values = json.loads(unblur("summary", "res_unet", "--json").stdout)
+    assert values["parameters"] + values["running_statistics"] == 972_739
+    few = json.loads(unblur("summary", "light_unet", "--set", "start_filters=8", "--json").stdout)
+    assert few["options"] == {"start_filters": 8}
+    model = create_model("light_unet", start_filters=8)
+    torch.save({"model_state_dict": model.state_dict()}, tmp_path / "best.pth")
+    same = json.loads(unblur("summary", tmp_path / "best.pth", "--json").stdout)
+    assert same["parameters"] == few["parameters"]
+    assert same["options"]["start_filters"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["light_unett"], "Did you mean 'light_unet'"),
+        (["light_unet", "--set", "filters=3"], "start_filters"),
+        (["light_unet", "--set", "start_filters"], "OPTION=VALUE"),
+        (["missing.pt"], "no such file"),
+    ],
+)
+def test_summary_errors(arguments: list[str], message: str) -> None:
+    result = unblur("summary", *arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+
+
+def test_a_checkpoint_is_exported_and_run(tmp_path: Path, scene: np.ndarray) -> None:
+    from unblur.imaging import Photo, write_photo
+
+    model = create_model("unet16", width=4)
+    state = {"architecture": "unet16", "options": {"width": 4}, "state_dict": model.state_dict()}
+    torch.save(state, tmp_path / "mine.pt")
+    (tmp_path / "card.json").write_text(json.dumps({"licence": "CC0", "training_data": "none"}))
+    made = tmp_path / "mine.onnx"
+    exported = unblur("export", tmp_path / "mine.pt", "-o", made, "--card", tmp_path / "card.json")
+    assert exported.exit_code == 0, exported.output
+    card = json.loads(unblur("models", made, "--json").stdout)[0]
+    assert (card["name"], card["licence"]) == ("mine", "CC0")
+    write_photo(Photo(scene[:50, :61]), tmp_path / "a.png")
+    assert unblur("run", tmp_path / "a.png", "--model", made).exit_code == 0
+    assert read_photo(tmp_path / "a_sharp.png").pixels.shape == (50, 61, 3)
+    assert unblur("export", tmp_path / "mine.pt", "-o", made).exit_code == 2
+    (tmp_path / "card.json").write_text(json.dumps({"license": "MIT"}))
+    wrong = unblur("export", "unet16", "-o", tmp_path / "b.onnx", "--card", tmp_path / "card.json")
+    assert wrong.exit_code == 2
+    assert "licence" in wrong.output
+
+
+def test_demo(tmp_path: Path) -> None:
+    result = unblur("demo", "-o", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    names = {"original.png", "blurred.png", "restored.png", "compare.png"}
+    assert {p.name for p in (tmp_path / "demo").iterdir()} == names
+    sharp, blurred, restored = (
+        read_photo(tmp_path / "demo" / f"{name}.png").pixels.astype(float)
+        for name in ("original", "blurred", "restored")
+    )
+    assert ((restored - sharp) ** 2).mean() < ((blurred - sharp) ** 2).mean()
+    assert unblur("demo", "-o", tmp_path / "demo").exit_code == 2

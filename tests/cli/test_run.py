@@ -1,0 +1,303 @@
+"""`unblur run` as people use it: files, folders, mixes, mistakes, interruptions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from unblur.cli import app
+from unblur.imaging import Photo, read_photo, write_photo
+
+UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
+
+
+def unblur(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def album(tmp_path: Path, scene: np.ndarray) -> Path:
+    """A folder with photos in two levels, a text file, a hidden file and a broken photo."""
+    root = tmp_path / "album"
+    (root / "day 1" / "beach").mkdir(parents=True)
+    write_photo(Photo(scene[:60, :80]), root / "a.png")
+    write_photo(Photo(scene[60:120, :80]), root / "day 1" / "b.JPG")
+    write_photo(Photo(scene[:60, 80:160]), root / "day 1" / "beach" / "c.webp")
+    (root / "day 1" / "broken.jpg").write_bytes((root / "day 1" / "b.JPG").read_bytes()[:500])
+    (root / "notes.txt").write_text("hello")
+    (root / ".hidden.png").write_bytes(b"x")
+    return root
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_one_photo_goes_beside_itself(tmp_path: Path, scene: np.ndarray) -> None:
+    path = tmp_path / "holiday.png"
+    write_photo(Photo(scene[:100, :120]), path)
+    before = digest(path)
+    result = unblur("run", path)
+    assert result.exit_code == 0, result.output
+    sharp = read_photo(tmp_path / "holiday_sharp.png")
+    assert sharp.pixels.shape == (100, 120, 3)
+    assert digest(path) == before
+    assert tree(tmp_path) == ["holiday.png", "holiday_sharp.png"]
+
+
+def test_a_named_output_and_its_folder(tmp_path: Path, scene: np.ndarray) -> None:
+    path = tmp_path / "in.png"
+    write_photo(Photo(scene[:40, :50]), path)
+    assert unblur("run", path, "-o", tmp_path / "new" / "out.jpg").exit_code == 0
+    assert Image.open(tmp_path / "new" / "out.jpg").format == "JPEG"
+    assert unblur("run", path, "-o", f"{tmp_path / 'folder'}{os.sep}").exit_code == 0
+    assert tree(tmp_path / "folder") == ["in.png"]
+
+
+def test_a_folder_is_mirrored_and_bad_files_are_reported(album: Path) -> None:
+    before = {p: digest(p) for p in album.rglob("*") if p.is_file()}
+    result = unblur("run", album)
+    assert result.exit_code == 1
+    assert "broken.jpg" in result.stderr
+    assert "damaged" in result.stderr
+    assert "3 restored, 1 failed" in result.stderr
+    assert "notes.txt" in result.stderr
+    assert tree(album.with_name("album_sharp")) == ["a.png", "day 1/b.JPG", "day 1/beach/c.webp"]
+    assert {p: digest(p) for p in album.rglob("*") if p.is_file()} == before
+
+
+def test_not_recursive(album: Path, tmp_path: Path) -> None:
+    assert unblur("run", album, "-o", tmp_path / "out", "--no-recursive").exit_code == 0
+    assert tree(tmp_path / "out") == ["a.png"]
+
+
+def test_files_and_folders_mixed_into_one_folder(
+    album: Path, tmp_path: Path, scene: np.ndarray
+) -> None:
+    (album / "day 1" / "broken.jpg").unlink()
+    write_photo(Photo(scene[:30, :30]), tmp_path / "single.png")
+    other = tmp_path / "other"
+    shutil.copytree(album / "day 1", other)
+    out = tmp_path / "out"
+    assert unblur("run", tmp_path / "single.png", album, other, "-o", out).exit_code == 0
+    assert tree(out) == [
+        "album/a.png",
+        "album/day 1/b.JPG",
+        "album/day 1/beach/c.webp",
+        "other/b.JPG",
+        "other/beach/c.webp",
+        "single.png",
+    ]
+
+
+def test_an_output_folder_inside_the_input_is_not_fed_to_itself(album: Path) -> None:
+    (album / "day 1" / "broken.jpg").unlink()
+    for _ in range(2):
+        assert unblur("run", album, "-o", album / "sharp", "--overwrite").exit_code == 0
+    assert tree(album / "sharp") == ["a.png", "day 1/b.JPG", "day 1/beach/c.webp"]
+
+
+def test_existing_results(album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (album / "day 1" / "broken.jpg").unlink()
+    assert unblur("run", album, "-o", out).exit_code == 0
+    (out / "a.png").write_bytes(b"mine")
+    refused = unblur("run", album, "-o", out)
+    assert refused.exit_code == 1
+    assert "exists already" in refused.stderr
+    assert (out / "a.png").read_bytes() == b"mine"
+    (out / "day 1" / "b.JPG").unlink()
+    resumed = unblur("run", album, "-o", out, "--skip-existing", "--json")
+    assert resumed.exit_code == 0
+    statuses = [file["status"] for file in json.loads(resumed.stdout)["files"]]
+    assert sorted(statuses) == ["ok", "skipped", "skipped"]
+    assert (out / "a.png").read_bytes() == b"mine"
+    assert unblur("run", album, "-o", out, "--overwrite").exit_code == 0
+    assert read_photo(out / "a.png").width == 80
+    assert unblur("run", album, "--overwrite", "--skip-existing").exit_code == 2
+
+
+def test_json_summary(album: Path, tmp_path: Path) -> None:
+    result = unblur("run", album, "-o", tmp_path / "out", "--json", "--compare")
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert summary["model"] == "small"
+    files = {Path(file["input"]).name: file for file in summary["files"]}
+    good = files["a.png"]
+    assert (good["width"], good["height"], good["status"]) == (80, 60, "ok")
+    assert good["output"] == str(tmp_path / "out" / "a.png")
+    assert Path(good["comparison"]).is_file()
+    assert good["seconds"] > 0
+    assert good["model"] == "small"
+    assert good["error"] is None
+    bad = files["broken.jpg"]
+    assert (bad["status"], bad["output"]) == ("failed", None)
+    assert "damaged" in bad["error"]
+
+
+def test_format_and_quality(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene), tmp_path / "a.png")
+    assert unblur("run", tmp_path / "a.png", "--format", "jpg", "--quality", 40).exit_code == 0
+    small = (tmp_path / "a_sharp.jpg").stat().st_size
+    args = ("run", tmp_path / "a.png", "--format", "JPEG", "--quality", 95, "--overwrite")
+    assert unblur(*args).exit_code == 0
+    assert (tmp_path / "a_sharp.jpg").stat().st_size > 2 * small
+
+
+def test_two_inputs_for_one_result(tmp_path: Path, scene: np.ndarray) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_photo(Photo(scene[:30, :30]), folder / "a.png")
+    write_photo(Photo(scene[:30, :30]), folder / "a.jpg")
+    result = unblur("run", folder, "-o", tmp_path / "out", "--format", "png", "--overwrite")
+    assert result.exit_code == 1
+    assert "was just written for" in result.stderr
+
+
+def test_strength_zero_returns_the_photo(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene[:50, :50]), tmp_path / "a.png")
+    assert unblur("run", tmp_path / "a.png", "--strength", 0).exit_code == 0
+    assert np.array_equal(read_photo(tmp_path / "a_sharp.png").pixels, scene[:50, :50])
+
+
+def test_sixteen_bit_alpha_and_metadata_through_the_command(
+    tmp_path: Path, scene: np.ndarray
+) -> None:
+    wide = scene[:70, :90].astype(np.uint16) * 257
+    alpha = np.full((70, 90), 40_000, np.uint16)
+    write_photo(Photo(wide, alpha=alpha), tmp_path / "a.png")
+    assert unblur("run", tmp_path / "a.png").exit_code == 0
+    sharp = read_photo(tmp_path / "a_sharp.png")
+    assert sharp.pixels.dtype == np.uint16
+    assert np.array_equal(sharp.alpha, alpha)
+    assert len(np.unique(sharp.pixels % 257)) > 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.jpg"], "no such file"),
+        (["a.png", "--model", "smoll"], "Did you mean 'small'"),
+        (["a.png", "--format", "xyz"], "unknown format"),
+        (["a.png", "--strength", "2"], "strength"),
+        (["a.png", "--runtime", "tpu"], "runtime"),
+        (["a.png", "a.png", "-o", "a.png"], "several results need a folder"),
+        (["a.png", "-o", "out.xyz"], "extension"),
+        ([], "INPUT"),
+    ],
+)
+def test_usage_errors(
+    tmp_path: Path,
+    scene: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_photo(Photo(scene[:20, :20]), tmp_path / "a.png")
+    result = unblur("run", *arguments)
+    assert result.exit_code in ((1,) if "--model" in arguments else (2,))
+    assert message in result.output
+    assert tree(tmp_path) == ["a.png"]
+
+
+def test_videos_are_named_as_not_yet_supported(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"\0" * 100)
+    result = unblur("run", tmp_path / "clip.mp4")
+    assert result.exit_code == 1
+    assert "videos are not supported yet" in result.stderr
+
+
+def test_the_input_is_never_the_output(tmp_path: Path, scene: np.ndarray) -> None:
+    path = tmp_path / "a.png"
+    write_photo(Photo(scene[:20, :20]), path)
+    before = digest(path)
+    for output in (path, tmp_path):
+        result = unblur("run", path, "-o", output, "--overwrite")
+        assert result.exit_code == 1
+        assert "would replace the input" in result.stderr
+    assert digest(path) == before
+
+
+def test_max_pixels(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene), tmp_path / "a.png")
+    result = unblur("run", tmp_path / "a.png", "--max-pixels", 0.5)
+    assert result.exit_code == 1
+    assert "more than the limit" in result.stderr
+
+
+def test_interruption_leaves_whole_files_and_resumes(tmp_path: Path, scene: np.ndarray) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(40):
+        write_photo(Photo(scene), folder / f"{index:02}.png")
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*UNBLUR, "run", str(folder), "-o", str(out)], stderr=subprocess.PIPE, text=True
+    )
+    while not out.is_dir() or len(tree(out)) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--skip-existing resumes" in errors
+    assert "Traceback" not in errors
+    done = tree(out)
+    assert 2 <= len(done) < 40
+    for name in done:
+        assert not name.startswith(".")
+        assert read_photo(out / name).pixels.shape == scene.shape
+    for path in sorted(folder.iterdir())[len(done) + 2 :]:
+        path.unlink()
+    again = unblur("run", folder, "-o", out, "--skip-existing")
+    assert again.exit_code == 0
+    assert f"2 restored, {len(done)} skipped" in again.stderr
+
+
+def test_torch_is_not_needed(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene[:40, :40]), tmp_path / "a.png")
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"  # importing it would now fail
+        "sys.argv = ['unblur', 'run', sys.argv[1], '--runtime', 'onnxruntime']\n"
+        "from unblur.cli import main\n"
+        "main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "a_sharp.png").is_file()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from unblur.cli import main\n"
+        "sys.argv = ['unblur', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'onnxruntime', 'torch', 'PIL', 'openvino'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

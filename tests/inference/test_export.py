@@ -1,0 +1,95 @@
+"""Exported files: every network, any size and batch, a card that tells the truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.inference.test_deblurrer import NAFNET, random_network
+from tests.models.test_networks import LIGHT
+from unblur.inference import ModelCard, ModelError, list_models
+from unblur.inference.describe import weights_hash
+from unblur.inference.export import export_model
+from unblur.inference.runtimes.onnx import OnnxRuntime, read_card
+from unblur.models import create_model
+
+QUICK = {"unet16", "nafnet"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(LIGHT)],
+)
+def test_every_network_is_exported(tmp_path: Path, name: str) -> None:
+    network = random_network(name, **LIGHT[name])
+    path = tmp_path / f"{name}.onnx"
+    card = export_model(network, path, "test", name, LIGHT[name], licence="MIT")
+    assert read_card(path) == card
+    assert (card.architecture, card.options) == (name, LIGHT[name])
+    assert card.licence == "MIT"
+    assert card.weights_sha256 == weights_hash(network)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    runtime = OnnxRuntime(path, "cpu", None)
+    multiple = card.size_multiple
+    for batch, rows, columns in ((1, 3, 5), (3, 4, 2)):
+        height = max(rows * multiple, card.min_size)
+        width = max(columns * multiple, card.min_size)
+        restored, statistics = runtime.run(np.zeros((batch, 3, height, width), np.float32))
+        assert restored.shape == (batch, 3, height, width)
+        assert (statistics is None) == (card.statistics == 0)
+
+
+def test_a_graph_that_differs_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnnxRuntime.run
+    monkeypatch.setattr(OnnxRuntime, "run", lambda *a: (run(*a)[0] + np.float32(0.01), run(*a)[1]))
+    with pytest.raises(ModelError, match="differs from PyTorch"):
+        export_model(random_network("nafnet", **NAFNET), tmp_path / "n.onnx", "n", "nafnet", NAFNET)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_critics_are_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not restore images"):
+        export_model(
+            create_model("patchgan_critic"), tmp_path / "c.onnx", "c", "patchgan_critic", {}
+        )
+
+
+def test_the_shipped_card_is_complete() -> None:
+    for card in list_models():
+        assert card.description
+        assert card.licence == "MIT"
+        assert "BSDS500" in card.training_data
+        assert card.measured
+        assert card.seconds_per_megapixel
+        assert len(card.weights_sha256) == 64
+        assert card.statistics == 0
+        for values in card.measured.values():
+            assert values["psnr"] > 0
+
+
+def test_damaged_cards_are_refused() -> None:
+    card = ModelCard("n", "unet16", size_multiple=8)
+    assert ModelCard.from_json(card.to_json()) == card
+    for wrong in (
+        replace(card, size_multiple=0),
+        replace(card, overlap=-1),
+        replace(card, tile="big"),  # type: ignore[arg-type]
+        replace(card, min_size=10**9),
+    ):
+        with pytest.raises(ValueError):
+            ModelCard.from_json(wrong.to_json())
+
+
+def test_files_without_a_card_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plain.onnx"
+    torch.onnx.export(
+        torch.nn.Conv2d(3, 3, 1), (torch.rand(1, 3, 8, 8),), path, dynamo=True, verbose=False
+    )
+    with pytest.raises(ModelError, match="has no unblur card"):
+        read_card(path)
