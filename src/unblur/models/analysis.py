@@ -228,7 +228,7 @@ def largest_feature_bytes(model: RestorationModel) -> float:
 
 
 def needed_overlap(
-    model: RestorationModel, sample: Callable[[int, int], Tensor], tolerance: float = 0.5 / 255
+    model: RestorationModel, sample: Callable[[int, int], Tensor], tolerance: float = 0.25 / 255
 ) -> int:
     """Pixels from a cut edge on from which a tile agrees with the whole image within `tolerance`.
 
