@@ -56,6 +56,23 @@ def tiled_scene(megapixels: float) -> np.ndarray:
     return np.tile(scene, repeats)[:height, :width]
 
 
+def load_engines(model: str, folder: Path) -> dict[str, Deblurrer]:
+    """The model in every installed runtime; torch gets the same network with fresh weights."""
+    engines = {}
+    for runtime in installed_runtimes():
+        source: str | Path = model
+        if runtime == "torch":
+            from unblur.models import create_model
+            from unblur.models.checkpoint import save_checkpoint
+
+            card = engines["onnxruntime"].card
+            source = folder / "fresh.safetensors"
+            network = create_model(card.architecture, **card.options)
+            save_checkpoint(source, card.architecture, card.options, network)
+        engines[runtime] = Deblurrer(source, runtime=runtime)
+    return engines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="small")
@@ -78,11 +95,7 @@ def main() -> None:
             print(f"0.5 MP, shell to file, {runtime:12}{seconds:6.2f} s")
 
         photo = tiled_scene(args.megapixels)
-        engines = {
-            runtime: Deblurrer(args.model, runtime=runtime)
-            for runtime in installed_runtimes()
-            if runtime != "torch"
-        }
+        engines = load_engines(args.model, Path(folder))
         times: dict[str, list[float]] = {runtime: [] for runtime in engines}
         for turn in range(args.runs + 1):  # in turns, so that a slow minute hits all alike
             for runtime, engine in engines.items():

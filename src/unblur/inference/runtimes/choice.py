@@ -50,7 +50,7 @@ def choose(path: Path, runtime: str) -> str:
         needed = "torch" if is_checkpoint else "onnxruntime or openvino"
         raise ModelError(f"{path}: {kind} runs on --runtime {needed}, not {runtime}")
     if runtime not in installed_runtimes():
-        extra = "train" if runtime == "torch" else runtime
+        extra = "export" if runtime == "torch" else runtime
         raise ModelError(f"runtime {runtime} is not installed: pip install 'unblur[{extra}]'")
     return runtime
 

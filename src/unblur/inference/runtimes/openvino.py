@@ -25,7 +25,7 @@ class OpenVinoRuntime:
 
         self.device = device
         self.card = read_card(path)
-        # Without the hint, OpenVINO computes in bf16 where the processor can: 0.1 dB worse.
+        # Without the hint, OpenVINO computes in bf16 where the processor can.
         config: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads and device == "cpu":
             config["INFERENCE_NUM_THREADS"] = threads

@@ -1,4 +1,4 @@
-"""PyTorch: runs checkpoints directly, on the CPU, CUDA or Apple's MPS, from the `train` extra."""
+"""PyTorch: runs checkpoints directly, on the CPU, CUDA or Apple's MPS, from the `export` extra."""
 
 from __future__ import annotations
 
