@@ -117,7 +117,15 @@ def main() -> None:
         if args.large:
             large = Path(folder, "large.jpg")
             write_photo(Photo(tiled_scene(args.large)), large)
-            command = [*UNBLUR, "run", str(large), "--model", args.model, "--runtime", "onnxruntime"]
+            command = [
+                *UNBLUR,
+                "run",
+                str(large),
+                "--model",
+                args.model,
+                "--runtime",
+                "onnxruntime",
+            ]
             peak, seconds = peak_memory([*command, "-o", f"{folder}/large_out.jpg"])
             print(f"{args.large:.0f} MP photo: peak {peak:.0f} MB, {seconds / args.large:.2f} s/MP")
 

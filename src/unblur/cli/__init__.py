@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help wraps paragraphs well, and is quicker to print
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make blurred photos sharp.",
 )

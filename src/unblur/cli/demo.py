@@ -18,9 +18,10 @@ def demo(
         str, typer.Option(help="A name from `unblur models`, or a model file.")
     ] = "small",
 ) -> None:
-    """Draw a scene, blur it as a shaking camera would, and make it sharp again.
+    """Blur a drawn scene and make it sharp again.
 
-    For a first look without a blurred photo at hand. Writes four pictures.
+    For a first look without a blurred photo at hand: draws a street, blurs it as a shaking camera
+    would, restores it, and writes all of them with a comparison.
     """
     names = ("original.png", "blurred.png", "restored.png", "compare.png")
     existing = [name for name in names if (output / name).exists()]

@@ -23,7 +23,10 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Write a network as ONNX, with its card, checked against PyTorch on three odd sizes."""
+    """Write a network as an .onnx model file.
+
+    The file carries its card, and is checked against PyTorch on three odd sizes first.
+    """
     if output.exists() and not overwrite:
         raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
     known: dict[str, Any] = _card_fields(card) if card else {}

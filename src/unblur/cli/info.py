@@ -16,7 +16,7 @@ _PACKAGES = ("numpy", "pillow", "pyvips", "onnxruntime", "openvino", "torch", "o
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show versions, and the runtimes and devices found on this machine."""
+    """Show versions, runtimes and devices."""
     from unblur import __version__
     from unblur.imaging import FORMATS
     from unblur.inference import shipped_models

@@ -15,11 +15,11 @@ from unblur.cli.errors import errors_for_people
 def models(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE…]", help="Model files (.onnx). Default: the shipped models."),
+        typer.Argument(metavar="FILE", help="Model files (.onnx). Default: the shipped models."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
 ) -> None:
-    """Show what the models are, what they were trained on, and what they measured."""
+    """Show the models: training data, quality, speed."""
     from unblur.inference import shipped_models
     from unblur.inference.runtimes.onnx import read_card
 

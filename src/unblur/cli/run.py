@@ -29,7 +29,7 @@ class RuntimeChoice(enum.StrEnum):
 
 def run(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT…", help="Photos and folders, mixed.")
+        list[Path], typer.Argument(metavar="INPUT", help="Photos and folders, mixed.")
     ],
     output: Annotated[
         str | None,
@@ -81,7 +81,7 @@ def run(
         int | None, typer.Option(min=1, help="Processor threads. Default: all cores.")
     ] = None,
     max_pixels: Annotated[
-        float, typer.Option(min=0.000001, metavar="MP", help="Refuse photos of more megapixels.")
+        float, typer.Option(min=0.0, metavar="MP", help="Refuse photos of more megapixels.")
     ] = 170.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")

@@ -17,7 +17,10 @@ def summary(
     settings: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show a network's sections, parameters, MACs per megapixel and receptive field."""
+    """Show what a network consists of and costs.
+
+    Sections, parameters, multiply-accumulates per megapixel, receptive field.
+    """
     with network_errors_for_people():
         from unblur.models.analysis import separable_cost, summarize
 
