@@ -30,4 +30,4 @@ def compress_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float3
     buffer = io.BytesIO()
     pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     PillowImage.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return np.asarray(PillowImage.open(buffer), np.float32) / 255
+    return np.asarray(PillowImage.open(buffer), np.float32) / np.float32(255)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unblur import __version__
+from unblur.cli.data import data
 from unblur.cli.demo import demo
 from unblur.cli.export import export
 from unblur.cli.info import info
@@ -29,6 +30,7 @@ app.command()(models)
 app.command()(info)
 app.command()(summary)
 app.command()(export)
+app.add_typer(data, name="data")
 
 
 def _print_version(wanted: bool) -> None:

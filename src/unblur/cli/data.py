@@ -1,0 +1,141 @@
+"""`unblur data`: checking, splitting and comparing data sets."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unblur.cli.errors import fail
+
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and split data sets.")
+
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="layout:path or a path: gopro, gopro_gamma, reds, hide, realblur, rsblur, cifar, "
+        "flat, sharp, image, auto.",
+    ),
+]
+
+
+@contextmanager
+def data_errors_for_people() -> Iterator[None]:
+    from unblur.data import DataError
+
+    try:
+        yield
+    except DataError as error:
+        raise fail(str(error), 1) from None
+
+
+@data.command()
+def check(dataset: DataArgument) -> None:
+    """Look through a data set for what would stop or spoil a training.
+
+    Decodes every image. Exit code 1 when something is wrong.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from unblur.data import check_dataset, open_dataset
+
+    with data_errors_for_people():
+        found = open_dataset(dataset)
+    with Progress(
+        console=Console(stderr=True), disable=not Console(stderr=True).is_terminal
+    ) as bar:
+        task = bar.add_task("decoding", total=len(found.pairs) or 1)
+        report = check_dataset(found, lambda done, _: bar.update(task, completed=done))
+    blurred = sum(pair.blurred is not None for pair in found.pairs)
+    typer.echo(f"layout     {found.layout}")
+    typer.echo(f"images     {len(found.pairs)} sharp, {blurred} with a blurred partner")
+    typer.echo(f"sequences  {len(found.sequences)}")
+    sizes = ", ".join(f"{w}×{h} ({n})" for (w, h), n in report.sizes.most_common(5))
+    typer.echo(f"sizes      {sizes}{', …' if len(report.sizes) > 5 else ''}")
+    for remark in report.remarks:
+        typer.echo(f"note       {remark}")
+    for problem in report.problems:
+        typer.echo(f"problem    {problem}")
+    if report.problems:
+        raise fail(f"{len(report.problems)} problems in {found.spec}")
+    typer.echo("healthy")
+
+
+class SplitKind(enum.StrEnum):
+    """Values of --kind."""
+
+    original = "original"
+    sequence = "sequence"
+    frames = "frames"
+
+
+class SplitBy(enum.StrEnum):
+    """Values of --by."""
+
+    sequences = "sequences"
+    images = "images"
+
+
+@data.command()
+def split(
+    dataset: DataArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The split file to write (JSON).")],
+    kind: Annotated[
+        SplitKind,
+        typer.Option(help="The authors' subsets, whole sequences by seed, or some frames of each."),
+    ] = SplitKind.sequence,
+    seed: Annotated[int, typer.Option(help="Which sequences validate.")] = 42,
+    ratio: Annotated[float, typer.Option(help="The share that trains.")] = 0.85,
+    by: Annotated[
+        SplitBy, typer.Option(help="Whether the ratio counts sequences or images.")
+    ] = SplitBy.sequences,
+    frames: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="Positions from 1, for --kind frames.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Assign whole sequences to training and validation."""
+    if output.exists() and not overwrite:
+        raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
+    from unblur.data import make_split, open_dataset, require_healthy, write_split
+
+    with data_errors_for_people():
+        found = require_healthy(open_dataset(dataset))
+        positions = _positions(frames)
+        made = make_split(found, kind.value, seed, ratio, by.value, positions)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_split(made, output)
+    for name, part in (("train", made.train), ("val", made.val)):
+        shown = ", ".join(list(part)[:6]) + (", …" if len(part) > 6 else "")
+        typer.echo(f"{name:6} {len(part)} sequences, {sum(part.values())} images: {shown}")
+    typer.echo(f"hash   {made.digest[:16]}")
+
+
+def _positions(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise fail(f"--frames takes positions such as 1,40,80, got '{text}'", 2) from None
+
+
+@data.command()
+def leak(
+    validated: Annotated[Path, typer.Argument(metavar="A", help="The split validated on.")],
+    trained: Annotated[Path, typer.Argument(metavar="B", help="The split trained on.")],
+) -> None:
+    """Say what of A's validation stands in B's training."""
+    from unblur.data import find_leak, read_split
+
+    with data_errors_for_people():
+        found: Any = find_leak(read_split(validated), read_split(trained))
+    typer.echo(str(found))
+    for name, images in found.sequences.items():
+        typer.echo(f"  {name}: {images} images")

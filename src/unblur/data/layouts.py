@@ -1,0 +1,406 @@
+"""Folders on disk → pairs: one reader for every way that deblurring data sets are laid out.
+
+A data set is named `layout:path`, such as `gopro:/data/GOPRO_Large`; `auto:path` or a bare path
+finds the layout out. Partners are matched by relative path, never by position in a sorted list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unblur.data.cifar import is_cifar, read_cifar
+from unblur.data.errors import DataError
+from unblur.data.sources import FileSource, Pair
+from unblur.imaging import PHOTO_EXTENSIONS
+
+SUBSETS = ("train", "test", "val")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The pairs of one data set, sorted by name.
+
+    spec: `layout:path`, with the layout that was found for `auto`.
+    problems: files that should have had a partner; empty for a healthy data set.
+    """
+
+    spec: str
+    layout: str
+    pairs: tuple[Pair, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def sequences(self) -> list[str]:
+        return sorted({pair.sequence for pair in self.pairs})
+
+    @property
+    def is_paired(self) -> bool:
+        return any(pair.blurred is not None for pair in self.pairs)
+
+
+Found = tuple[list[Pair], list[str]]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """All image files in a folder and its sub-folders, sorted; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PHOTO_EXTENSIONS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _match(blurred: Path, sharp: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """(relative name, blurred, sharp) of the files that both folders have, and what lacks one.
+
+    Extensions may differ between the two.
+    """
+    sides = []
+    for folder in (blurred, sharp):
+        side: dict[str, Path] = {}
+        for path in images_below(folder):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in side:
+                raise DataError(f"{path} and {side[name]}: two files of one name, remove one")
+            side[name] = path
+        sides.append(side)
+    first, second = sides
+    problems = [f"{first[n]}: no partner in {sharp}" for n in sorted(first.keys() - second.keys())]
+    problems += [
+        f"{second[n]}: no partner in {blurred}" for n in sorted(second.keys() - first.keys())
+    ]
+    return [(n, first[n], second[n]) for n in sorted(first.keys() & second.keys())], problems
+
+
+def _paired(
+    blurred: Path, sharp: Path, prefix: str, subset: str, sequence: Callable[[str], str]
+) -> Found:
+    """The pairs of two parallel trees; `sequence` makes one of a name relative to them."""
+    matched, problems = _match(blurred, sharp)
+    pairs = [
+        Pair(f"{prefix}{name}", sequence(name), FileSource(s), FileSource(b), subset)
+        for name, b, s in matched
+    ]
+    return pairs, problems
+
+
+def _folder(prefix: str) -> Callable[[str], str]:
+    """The sequence of a name is its folder; a name without one stands alone."""
+    return lambda name: prefix + (name.rsplit("/", 1)[0] if "/" in name else name)
+
+
+def _subsets(root: Path) -> list[tuple[str, Path]]:
+    """The subsets that exist below a root; the root itself, nameless, when there is none."""
+    found = [(name, root / name) for name in SUBSETS if (root / name).is_dir()]
+    if not found and root.name in SUBSETS:
+        return [(root.name, root)]
+    return found or [("", root)]
+
+
+def _gather(parts: Iterable[Found]) -> Found:
+    pairs: list[Pair] = []
+    problems: list[str] = []
+    for some, wrong in parts:
+        pairs += some
+        problems += wrong
+    return pairs, problems
+
+
+def _gopro(root: Path, kind: str) -> Found:
+    def sequences() -> Iterable[Found]:
+        for subset, folder in _subsets(root):
+            for place in sorted(folder.iterdir()):
+                if (place / "sharp").is_dir():
+                    if not (place / kind).is_dir():
+                        yield [], [f"{place}: has no folder {kind}"]
+                        continue
+                    sequence = place.name
+                    matched, wrong = _match(place / kind, place / "sharp")
+                    yield (
+                        [
+                            Pair(f"{sequence}/{n}", sequence, FileSource(s), FileSource(b), subset)
+                            for n, b, s in matched
+                        ],
+                        wrong,
+                    )
+
+    return _gather(sequences())
+
+
+def read_gopro(root: Path) -> Found:
+    """GOPRO_Large with linear averages: `{train,test}/SEQUENCE/{blur,sharp}/NNNNNN.png`."""
+    return _gopro(root, "blur")
+
+
+def read_gopro_gamma(root: Path) -> Found:
+    """GOPRO_Large with averages through a 2.2 curve: `{train,test}/SEQUENCE/{blur_gamma,sharp}`."""
+    return _gopro(root, "blur_gamma")
+
+
+def is_gopro(root: Path) -> bool:
+    return any(
+        (place / "sharp").is_dir() and (place / "blur").is_dir()
+        for _, folder in _subsets(root)
+        for place in folder.iterdir()
+        if place.is_dir()
+    )
+
+
+def _reds_sides(root: Path) -> list[tuple[str, Path, Path]]:
+    """(subset, sharp folder, blurred folder) with or without the archives' outer folder."""
+    return [
+        (subset, base / f"{subset}_sharp", base / f"{subset}_blur")
+        for subset in ("train", "val")
+        for base in dict.fromkeys((root / subset, root))
+        if (base / f"{subset}_sharp").is_dir()
+    ]
+
+
+def read_reds(root: Path) -> Found:
+    """REDS: `[train/]train_sharp/SSS/NNNNNNNN.png` and, where there is one, `train_blur`."""
+
+    def sides() -> Iterable[Found]:
+        for subset, sharp, blurred in _reds_sides(root):
+            prefix = f"{subset}/"
+            if blurred.is_dir():
+                yield _paired(blurred, sharp, prefix, subset, _folder(prefix))
+            else:
+                names = [
+                    (p, p.relative_to(sharp).with_suffix("").as_posix())
+                    for p in images_below(sharp)
+                ]
+                yield (
+                    [
+                        Pair(prefix + n, prefix + n.split("/")[0], FileSource(p), None, subset)
+                        for p, n in names
+                    ],
+                    [],
+                )
+
+    return _gather(sides())
+
+
+def is_reds(root: Path) -> bool:
+    return bool(_reds_sides(root))
+
+
+def read_hide(root: Path) -> Found:
+    """HIDE: `train/*.png`, `test/{test-close-ups,test-long-shot}/*.png`, sharp ones in `GT`.
+
+    The sequence is the GoPro video that a file's name says it was taken from.
+    """
+    sharp = {path.name: path for path in images_below(root / "GT")}
+    pairs, problems = [], []
+    for subset in ("train", "test"):
+        for path in images_below(root / subset) if (root / subset).is_dir() else []:
+            if path.name not in sharp:
+                problems.append(f"{path}: no partner in {root / 'GT'}")
+                continue
+            video = re.search(r"from(\w+)", path.stem)
+            name = path.relative_to(root).with_suffix("").as_posix()
+            sequence = video.group(1) if video else name
+            pairs.append(
+                Pair(name, sequence, FileSource(sharp[path.name]), FileSource(path), subset)
+            )
+    return pairs, problems
+
+
+def is_hide(root: Path) -> bool:
+    return (root / "GT").is_dir() and (
+        (root / "test" / "test-close-ups").is_dir() or (root / "test" / "test-long-shot").is_dir()
+    )
+
+
+def read_realblur(root: Path) -> Found:
+    """RealBlur: lists of `sharp-path blurred-path` lines, relative to the list's folder.
+
+    The root is one list (`RealBlur_J_test_list.txt`) or a folder with several.
+    """
+    lists = [root] if root.is_file() else sorted(root.glob("*list*.txt"))
+    pairs: dict[str, Pair] = {}
+    problems = []
+    for listing in lists:
+        subset = next((s for s in SUBSETS if s in listing.stem.lower()), "")
+        for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+            words = line.split()
+            if not words:
+                continue
+            if len(words) < 2:
+                raise DataError(f"{listing}, line {number}: needs a sharp and a blurred path")
+            sharp, blurred = (_below(listing.parent, word, listing, number) for word in words[:2])
+            missing = [path for path in (sharp, blurred) if not path.is_file()]
+            if missing:
+                problems.append(f"{missing[0]}: named in {listing.name}, line {number}, is missing")
+                continue
+            name = Path(words[1]).with_suffix("").as_posix()
+            sequence = Path(words[1]).parent.parent.as_posix()
+            pairs[name] = Pair(name, sequence, FileSource(sharp), FileSource(blurred), subset)
+    return list(pairs.values()), problems
+
+
+def _below(folder: Path, word: str, listing: Path, number: int) -> Path:
+    path = folder / word
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{listing}, line {number}: {word} lies outside the data set")
+    return path
+
+
+def is_realblur(root: Path) -> bool:
+    return any(root.glob("RealBlur*list*.txt"))
+
+
+def read_rsblur(root: Path) -> Found:
+    """RSBlur: `SCENE/NNNN/real_blur/real_blur.png` with `SCENE/NNNN/gt/gt_sharp.png`."""
+    pairs, problems = [], []
+    for blurred in sorted(root.rglob("real_blur/real_blur.png")):
+        place = blurred.parent.parent
+        sharp = place / "gt" / "gt_sharp.png"
+        if not sharp.is_file():
+            problems.append(f"{blurred}: no partner {sharp}")
+            continue
+        name = place.relative_to(root).as_posix()
+        scene = name.rsplit("/", 1)[0]
+        pairs.append(Pair(name, scene, FileSource(sharp), FileSource(blurred)))
+    return pairs, problems
+
+
+def is_rsblur(root: Path) -> bool:
+    return next(root.rglob("real_blur/real_blur.png"), None) is not None
+
+
+_FLAT = (("blur", "sharp"), ("input", "target"))
+
+
+def read_flat(root: Path) -> Found:
+    """Two parallel trees, `[train|test|val/]{blur,sharp}` or `{input,target}`.
+
+    The folder that an image lies in below them is its sequence; images without one stand alone.
+    """
+
+    def sides() -> Iterable[Found]:
+        for subset, folder in _subsets(root):
+            for blurred, sharp in _FLAT:
+                if (folder / blurred).is_dir() and (folder / sharp).is_dir():
+                    prefix = f"{subset}/" if subset else ""
+                    yield _paired(
+                        folder / blurred,
+                        folder / sharp,
+                        prefix,
+                        subset,
+                        _folder(prefix),
+                    )
+
+    return _gather(sides())
+
+
+def is_flat(root: Path) -> bool:
+    return any(
+        (folder / blurred).is_dir() and (folder / sharp).is_dir()
+        for _, folder in _subsets(root)
+        for blurred, sharp in _FLAT
+    )
+
+
+def read_sharp(root: Path) -> Found:
+    """Sharp photos only, in a folder tree, with the authors' subsets as its first level if any.
+
+    A sub-folder whose files are all numbered alike, with leading zeros (00000000.png,
+    frame_0003.png), holds the frames of one sequence; other photos stand alone.
+    """
+    paths = images_below(root)
+    loose = {path.parent for path in paths if not re.fullmatch(r"\D*\d+", path.stem)}
+    widths: dict[Path, set[int]] = {}
+    for path in paths:
+        widths.setdefault(path.parent, set()).add(len(path.stem))
+    padded = {path.parent for path in paths if re.fullmatch(r"\D*0\d+", path.stem)}
+    pairs = []
+    for path in paths:
+        name = path.relative_to(root).with_suffix("").as_posix()
+        folder = path.parent
+        is_frame = folder in padded and folder not in loose and len(widths[folder]) == 1
+        sequence = name.rsplit("/", 1)[0] if is_frame and folder != root else name
+        first = name.split("/")[0]
+        subset = first if first in SUBSETS and "/" in name else ""
+        pairs.append(Pair(name, sequence, FileSource(path), subset=subset))
+    return pairs, []
+
+
+def read_image(root: Path) -> Found:
+    """A single sharp image file."""
+    return [Pair(root.stem, root.stem, FileSource(root))], []
+
+
+# In the order of detection: the particular before the general.
+LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Found]]] = {
+    "gopro": (is_gopro, read_gopro),
+    "gopro_gamma": (lambda _: False, read_gopro_gamma),
+    "reds": (is_reds, read_reds),
+    "hide": (is_hide, read_hide),
+    "realblur": (is_realblur, read_realblur),
+    "rsblur": (is_rsblur, read_rsblur),
+    "cifar": (is_cifar, read_cifar),
+    "flat": (is_flat, read_flat),
+    "sharp": (lambda root: next(iter(images_below(root)), None) is not None, read_sharp),
+    "image": (lambda _: False, read_image),
+}
+
+
+def detect(root: Path) -> str:
+    """The layout of a path. Raises DataError when it looks like none."""
+    if root.is_file():
+        return "realblur" if root.suffix == ".txt" else "image"
+    for name, (looks_like, _) in LAYOUTS.items():
+        if looks_like(root):
+            return name
+    raise DataError(f"{root}: holds no images in any known layout ({', '.join(LAYOUTS)})")
+
+
+def open_dataset(spec: str | Path) -> Dataset:
+    """The data set named `layout:path`, `auto:path` or by a bare path.
+
+    Its problems are listed in it, not raised; `require_healthy` raises them. Raises DataError for
+    a path that is not there, an unknown layout, or a layout without a single image.
+    """
+    text = str(spec)
+    layout, separator, rest = text.partition(":")
+    if not separator or layout not in {*LAYOUTS, "auto"}:
+        if separator and re.fullmatch(r"[a-z_]+", layout) and not Path(text).exists():
+            raise DataError(f"unknown layout '{layout}' in '{text}': one of {', '.join(LAYOUTS)}")
+        layout, rest = "auto", text
+    root = Path(rest).expanduser()
+    if not root.exists():
+        raise DataError(f"{root}: no such file or folder")
+    if layout == "auto":
+        layout = detect(root)
+    if root.is_file() and layout not in ("image", "realblur"):
+        raise DataError(f"{root}: is a file, but the layout {layout} is a folder")
+    if root.is_dir() and layout == "image":
+        raise DataError(f"{root}: is a folder; name the image itself, or use sharp:{root}")
+    pairs, problems = LAYOUTS[layout][1](root)
+    if not pairs:
+        raise DataError(f"{root}: has no pairs in the layout {layout}{_instead(root, layout)}")
+    ordered = tuple(sorted(pairs, key=lambda pair: pair.name))
+    return Dataset(f"{layout}:{root}", layout, ordered, tuple(problems))
+
+
+def _instead(root: Path, layout: str) -> str:
+    try:
+        found = detect(root)
+    except DataError:
+        return "; it holds no images at all"
+    return f"; it looks like {found}" if found != layout else ""
+
+
+def require_healthy(dataset: Dataset) -> Dataset:
+    """The data set, or DataError naming its first problems."""
+    if dataset.problems:
+        shown = "; ".join(dataset.problems[:3])
+        more = len(dataset.problems) - 3
+        rest = f"; and {more} more (see `unblur data check`)" if more > 0 else ""
+        raise DataError(f"{dataset.spec}: {shown}{rest}")
+    return dataset

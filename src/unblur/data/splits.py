@@ -1,0 +1,185 @@
+"""Which sequences train and which validate: small JSON files, and how far two of them leak.
+
+Neighbouring frames of a video are nearly the same image, so whole sequences are assigned, never
+single frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from unblur.data.errors import DataError
+from unblur.data.layouts import Dataset
+from unblur.data.sources import Pair
+from unblur.imaging import atomic_path
+
+Kind = Literal["original", "sequence", "frames"]
+Part = Literal["train", "val"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sequences and their numbers of images, in training and in validation.
+
+    frames: 1-based positions within each sequence that are used, None for all.
+    """
+
+    kind: Kind
+    data: str
+    train: dict[str, int]
+    val: dict[str, int]
+    seed: int | None = None
+    ratio: float | None = None
+    by: Literal["sequences", "images"] | None = None
+    frames: tuple[int, ...] | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"format": "unblur-split-1", **asdict(self)}, indent=1, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the split says; stored with every checkpoint trained on it."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def part(self, dataset: Dataset, part: Part) -> list[Pair]:
+        """The pairs of a data set that train or validate. Raises DataError for another data set."""
+        unknown = set(dataset.sequences) - self.train.keys() - self.val.keys()
+        if unknown:
+            raise DataError(
+                f"{dataset.spec}: the split knows nothing of {len(unknown)} of its sequences, "
+                f"such as {min(unknown)}; it was made for {self.data}"
+            )
+        wanted = self.train if part == "train" else self.val
+        return [p for p in select_frames(dataset.pairs, self.frames) if p.sequence in wanted]
+
+
+def select_frames(pairs: Sequence[Pair], positions: Sequence[int] | None) -> list[Pair]:
+    """The pairs at 1-based positions of each sequence, in the order of names; all when None."""
+    if positions is None:
+        return list(pairs)
+    seen: Counter[str] = Counter()
+    chosen = []
+    for pair in sorted(pairs, key=lambda p: p.name):
+        seen[pair.sequence] += 1
+        if seen[pair.sequence] in positions:
+            chosen.append(pair)
+    if not chosen:
+        raise DataError(
+            f"no sequence has a frame at the positions {', '.join(map(str, positions))}"
+        )
+    return chosen
+
+
+def make_split(
+    dataset: Dataset,
+    kind: Kind = "sequence",
+    seed: int = 42,
+    ratio: float = 0.85,
+    by: Literal["sequences", "images"] = "sequences",
+    frames: Sequence[int] | None = None,
+) -> Split:
+    """Assign the sequences of a data set to training and validation.
+
+    kind: "original" takes the authors' subsets (test or val validates); "sequence" pools them and
+        draws whole sequences by `seed`; "frames" does the same with only some frames of each.
+    ratio: the share that trains, of the sequences or of the images, as `by` says.
+    Raises DataError when a part would be empty.
+    """
+    if kind not in get_args(Kind):
+        raise DataError(f"unknown kind of split '{kind}': one of {', '.join(get_args(Kind))}")
+    if not 0 < ratio < 1:
+        raise DataError(f"the ratio must lie between 0 and 1, got {ratio}")
+    if kind == "frames" and not frames:
+        raise DataError("a split by frames needs their positions, such as --frames 1,40,80")
+    positions = tuple(sorted(set(frames))) if frames and kind == "frames" else None
+    if positions and positions[0] < 1:
+        raise DataError(f"frames are counted from 1, got {positions[0]}")
+    pairs = select_frames(dataset.pairs, positions)
+    counts = Counter(pair.sequence for pair in pairs)
+    if kind == "original":
+        train, val = _original(dataset)
+        return Split(kind, dataset.spec, train, val)
+    names = sorted(counts)
+    if len(names) < 2:
+        raise DataError(f"{dataset.spec}: one sequence cannot be split; it needs at least two")
+    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    if by == "sequences":
+        held = min(max(round((1 - ratio) * len(names)), 1), len(names) - 1)
+    else:
+        sums = np.cumsum([counts[name] for name in order])[:-1]
+        held = int(np.abs(sums - (1 - ratio) * len(pairs)).argmin()) + 1
+    val = {name: counts[name] for name in sorted(order[:held])}
+    train = {name: counts[name] for name in sorted(order[held:])}
+    return Split(kind, dataset.spec, train, val, seed, ratio, by, positions)
+
+
+def _original(dataset: Dataset) -> tuple[dict[str, int], dict[str, int]]:
+    train = Counter(p.sequence for p in dataset.pairs if p.subset == "train")
+    val = Counter(p.sequence for p in dataset.pairs if p.subset in ("test", "val"))
+    if not train or not val:
+        missing = "training" if not train else "validation"
+        raise DataError(
+            f"{dataset.spec}: has no {missing} subset of its authors; use --kind sequence"
+        )
+    if both := train.keys() & val.keys():
+        raise DataError(f"{dataset.spec}: {min(both)} stands in both of its subsets")
+    return dict(sorted(train.items())), dict(sorted(val.items()))
+
+
+def write_split(split: Split, path: Path) -> None:
+    """Write a split; the file appears whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(split.to_json() + "\n", encoding="utf-8")
+
+
+def read_split(path: Path) -> Split:
+    """Read a split file. Raises DataError when it is none."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("format") != "unblur-split-1":
+            raise ValueError("another format")
+        values["frames"] = tuple(values["frames"]) if values["frames"] else None
+        split = Split(**values)
+        for part in (split.train, split.val):
+            if not all(isinstance(k, str) and isinstance(v, int) for k, v in part.items()):
+                raise ValueError("sequences are names with counts")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: is not a split file ({error})") from error
+    return split
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What of one split's validation stands in another's training: sequences and their images."""
+
+    sequences: dict[str, int]
+    val_sequences: int
+    val_images: int
+
+    @property
+    def images(self) -> int:
+        return sum(self.sequences.values())
+
+    def __str__(self) -> str:
+        if not self.sequences:
+            return "no leak: no validation sequence stands in the other's training"
+        return (
+            f"LEAK: {len(self.sequences)} of {self.val_sequences} validation sequences, "
+            f"{self.images} of {self.val_images} images, stand in the other's training"
+        )
+
+
+def find_leak(validated: Split, trained: Split) -> Leak:
+    """The leak when a model trained on `trained` is validated on `validated`."""
+    common = {name: n for name, n in validated.val.items() if name in trained.train}
+    return Leak(common, len(validated.val), sum(validated.val.values()))
