@@ -86,3 +86,17 @@ def test_what_is_no_image() -> None:
         unblur.deblur(np.zeros((3, 4, 7), np.uint8))
     with pytest.raises(AttributeError):
         _ = unblur.nothing
+
+
+def test_transparent_colours_stay_transparent(scene: np.ndarray) -> None:
+    image = Image.fromarray(scene[:48, :64]).quantize(16)
+    image.info["transparency"] = 3
+    restored = unblur.deblur(image)
+    assert restored.mode == "RGBA"
+    assert np.array_equal(np.asarray(restored)[:, :, 3], np.asarray(image.convert("RGBA"))[:, :, 3])
+
+
+def test_a_bytearray_comes_back(scene: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(scene[:48, :64]).save(buffer, "PNG")
+    assert isinstance(unblur.deblur(bytearray(buffer.getvalue())), bytearray)

@@ -13,16 +13,22 @@ from PIL import Image
 from unblur.imaging import encode_photo, read_photo, write_photo
 from unblur.inference.batch import sharp_name
 from unblur.inference.deblurrer import Deblurrer
-from unblur.inference.models import DEFAULT_MODEL, list_models
+from unblur.inference.models import DEFAULT_MODEL, find_model, list_models
 
 __all__ = ["Deblurrer", "deblur", "list_models"]
 
-AnyImage = TypeVar("AnyImage", str, Path, bytes, Image.Image, NDArray[Any])
+AnyImage = TypeVar("AnyImage", str, Path, bytes, bytearray, Image.Image, NDArray[Any])
 
 
 @functools.lru_cache(maxsize=2)
+def _load(path: Path, changed: int) -> Deblurrer:
+    return Deblurrer(path)
+
+
 def _deblurrer(model: str | Path) -> Deblurrer:
-    return Deblurrer(model)
+    """The model, kept for the next call; loaded anew when its file has changed."""
+    path = find_model(model)
+    return _load(path, path.stat().st_mtime_ns)
 
 
 def deblur(
@@ -36,7 +42,8 @@ def deblur(
       - a path (str or Path): a restored copy `<stem>_sharp.<ext>` is written beside it, and its
         path returned; an existing file is never overwritten;
       - bytes of an image file: the bytes of a restored file of the same format are returned;
-      - a PIL image: returned with the same mode (palette images as RGB or RGBA), size and info;
+      - a PIL image: returned with the same mode, size and info (palette images as RGB; those with
+        a transparent colour as RGBA or LA; all 16-bit modes as I;16);
       - an array H×W, H×W×1, H×W×3 or H×W×4 (last channel alpha) of uint8, uint16 or float in
         [0, 1]: returned with the same shape and dtype.
     model: a shipped model's name, the path of a model file, or a Deblurrer (quickest for many).
@@ -56,7 +63,7 @@ def deblur(
         return _deblur_pillow(image, engine, strength)  # type: ignore[return-value]
     if isinstance(image, bytes | bytearray | memoryview):
         photo = read_photo(bytes(image))
-        return encode_photo(engine.restore_photo(photo, strength))
+        return type(image)(encode_photo(engine.restore_photo(photo, strength)))
     if isinstance(image, str | Path):
         source = Path(image)
         photo = read_photo(source)
@@ -80,11 +87,12 @@ def _deblur_array(image: NDArray[Any], engine: Deblurrer, strength: float) -> ND
 
 def _deblur_pillow(image: Image.Image, engine: Deblurrer, strength: float) -> Image.Image:
     mode = image.mode
-    if mode in ("P", "PA"):
-        working = image.convert("RGBA" if mode == "PA" or "transparency" in image.info else "RGB")
+    if mode in ("P", "PA") or "transparency" in image.info:
+        colours = "L" if mode in ("1", "L") else "RGB"
+        working = image.convert(f"{colours}A" if image.has_transparency_data else colours)
     elif mode in ("L", "LA", "RGB", "RGBA") or mode.startswith("I;16"):
         working = image
-    elif mode in ("1", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa", "RGBX"):
+    elif mode in ("1", "CMYK", "YCbCr", "HSV", "La", "RGBa", "RGBX"):
         working = image.convert({"1": "L", "La": "LA", "RGBa": "RGBA"}.get(mode, "RGB"))
     else:
         raise ValueError(f"PIL images of mode {mode} are not supported; convert it to RGB first")
@@ -93,12 +101,14 @@ def _deblur_pillow(image: Image.Image, engine: Deblurrer, strength: float) -> Im
         grey = engine.restore_pixels(pixels[:, :, 0], strength)
         restored = Image.fromarray(np.dstack([grey, pixels[:, :, 1]]))
     else:
-        if pixels.dtype.byteorder == ">":
-            pixels = pixels.astype(np.uint16)
+        if pixels.dtype.itemsize == 2:
+            pixels = pixels.astype(np.uint16)  # native byte order, as Pillow's I;16 is
         restored = Image.fromarray(_deblur_array(pixels, engine, strength))
-    if mode in ("1", "CMYK", "YCbCr", "HSV", "La", "RGBa", "RGBX"):
+    if mode in ("1", "CMYK", "YCbCr", "HSV", "La", "RGBa", "RGBX") and (
+        "transparency" not in image.info
+    ):
         restored = restored.convert(mode)
     restored.info = dict(image.info)
-    if mode in ("P", "PA"):
+    if restored.mode.endswith("A"):
         restored.info.pop("transparency", None)
     return restored

@@ -165,9 +165,12 @@ def test_two_inputs_for_one_result(tmp_path: Path, scene: np.ndarray) -> None:
     folder.mkdir()
     write_photo(Photo(scene[:30, :30]), folder / "a.png")
     write_photo(Photo(scene[:30, :30]), folder / "a.jpg")
-    result = unblur("run", folder, "-o", tmp_path / "out", "--format", "png", "--overwrite")
-    assert result.exit_code == 1
-    assert "was just written for" in result.stderr
+    for option in ("--overwrite", "--skip-existing"):
+        out = tmp_path / f"out{option}"
+        result = unblur("run", folder, "-o", out, "--format", "png", option)
+        assert result.exit_code == 1
+        assert "1 restored, 1 failed" in result.stderr
+    assert "is already that of" in result.stderr
 
 
 def test_strength_zero_returns_the_photo(tmp_path: Path, scene: np.ndarray) -> None:
@@ -198,6 +201,12 @@ def test_sixteen_bit_alpha_and_metadata_through_the_command(
         (["a.png", "--strength", "2"], "strength"),
         (["a.png", "--runtime", "tpu"], "runtime"),
         (["a.png", "a.png", "-o", "a.png"], "several results need a folder"),
+        (["a.png", "-o", "out.gif"], "can be written"),
+        (["a.png", "-o", "out.png", "--format", "jpg"], "is no JPEG name"),
+        (["a.png", "--tile", "8"], "tile must be at least"),
+        (["a.png", "--device", "tpu"], "no device 'tpu'"),
+        (["x" * 300], "cannot be read"),
+        ([os.sep], "name the folder for the results"),
         (["a.png", "-o", "out.xyz"], "extension"),
         ([], "INPUT"),
     ],
@@ -212,7 +221,7 @@ def test_usage_errors(
     monkeypatch.chdir(tmp_path)
     write_photo(Photo(scene[:20, :20]), tmp_path / "a.png")
     result = unblur("run", *arguments)
-    assert result.exit_code in ((1,) if "--model" in arguments else (2,))
+    assert result.exit_code == 2
     assert message in result.output
     assert tree(tmp_path) == ["a.png"]
 
@@ -301,3 +310,120 @@ def test_help_loads_nothing_heavy() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_comparisons_never_replace_anything(tmp_path: Path, scene: np.ndarray) -> None:
+    """A comparison is a result like others: no input and no existing file gives way to it."""
+    write_photo(Photo(scene[:40, :50]), tmp_path / "p_compare.jpg")
+    before = digest(tmp_path / "p_compare.jpg")
+    taken = unblur("run", tmp_path / "p_compare.jpg", "-o", tmp_path / "p.jpg", "--compare")
+    assert taken.exit_code == 0
+    assert digest(tmp_path / "p_compare.jpg") == before
+    assert (tmp_path / "p.jpg_compare.jpg").is_file()
+    write_photo(Photo(scene[:40, :50]), tmp_path / "q.png")
+    (tmp_path / "q_sharp_compare.jpg").write_bytes(b"mine")
+    refused = unblur("run", tmp_path / "q.png", "--compare")
+    assert refused.exit_code == 1
+    assert (tmp_path / "q_sharp_compare.jpg").read_bytes() == b"mine"
+    assert not (tmp_path / "q_sharp.png").exists()
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for name in ("a.jpg", "a.png"):
+        write_photo(Photo(scene[:40, :50]), folder / name)
+    assert unblur("run", folder, "-o", tmp_path / "out", "--compare").exit_code == 0
+    expected = ["a.jpg", "a.png", "a.png_compare.jpg", "a_compare.jpg"]
+    assert tree(tmp_path / "out") == expected
+
+
+def test_another_input_is_never_replaced(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene[:40, :50]), tmp_path / "a.jpg")
+    write_photo(Photo(scene[40:80, :50]), tmp_path / "a.png")
+    before = digest(tmp_path / "a.png")
+    result = unblur("run", tmp_path, "-o", tmp_path, "--format", "png", "--overwrite")
+    assert result.exit_code == 1
+    assert digest(tmp_path / "a.png") == before
+
+
+def test_a_file_named_twice_is_restored_once(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene[:40, :50]), tmp_path / "a.png")
+    result = unblur("run", tmp_path / "a.png", tmp_path / ".." / tmp_path.name / "a.png")
+    assert result.exit_code == 0
+    assert "1 restored" in result.stderr
+
+
+def test_names_with_dots_and_without_extension(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene[:40, :50]), tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    for name in ("photo.v1", "photo.v2", "plain", "a.b.png"):
+        (tmp_path / name).write_bytes(content)
+    names = [tmp_path / name for name in ("photo.v1", "photo.v2", "plain", "a.b.png")]
+    out = tmp_path / "out"
+    assert unblur("run", *names, "-o", out).exit_code == 0
+    assert tree(out) == ["a.b.png", "photo.v1.png", "photo.v2.png", "plain.png"]
+    resumed = unblur("run", *names, "-o", out, "--skip-existing")
+    assert resumed.exit_code == 0
+    assert "4 skipped" in resumed.stderr
+
+
+def test_links(tmp_path: Path, scene: np.ndarray) -> None:
+    real = tmp_path / "elsewhere" / "real"
+    real.mkdir(parents=True)
+    write_photo(Photo(scene[:40, :50]), real / "a.png")
+    (tmp_path / "album").symlink_to(real)
+    assert unblur("run", tmp_path / "album").exit_code == 0
+    assert tree(tmp_path / "album_sharp") == ["a.png"]
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    (outer / "inner").symlink_to(real)
+    (outer / "loop.jpg").symlink_to("loop.jpg")
+    write_photo(Photo(scene[:40, :50]), outer / "b.png")
+    result = unblur("run", outer)
+    assert result.exit_code == 1
+    assert "inner" in result.stderr
+    assert "1 restored, 1 failed" in result.stderr
+
+
+def test_unexpected_errors_cost_one_file(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unblur.inference import batch
+
+    read = batch.read_photo
+
+    def sometimes(path: Path, limit: int) -> Photo:
+        if path.name == "a.png":
+            raise RuntimeError("a bug")
+        return read(path, limit)
+
+    monkeypatch.setattr(batch, "read_photo", sometimes)
+    result = unblur("run", album, "-o", tmp_path / "out", "--json")
+    errors = [file["error"] for file in json.loads(result.stdout)["files"]]
+    assert any("unexpected RuntimeError: a bug" in (error or "") for error in errors)
+    assert tree(tmp_path / "out") == ["day 1/b.JPG", "day 1/beach/c.webp"]
+
+
+def test_json_is_printed_for_usage_errors_too(tmp_path: Path) -> None:
+    result = unblur("run", tmp_path / "none.jpg", "--json")
+    assert result.exit_code == 2
+    assert "no such file" in json.loads(result.stdout)["error"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = unblur("run", empty, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["files"] == []
+
+
+def test_nothing_is_reported_to_anyone(tmp_path: Path, scene: np.ndarray) -> None:
+    """The runtimes' own telemetry is off: nothing is written to the user's home."""
+    write_photo(Photo(scene[:40, :50]), tmp_path / "a.png")
+    home = tmp_path / "home"
+    home.mkdir()
+    for runtime in ("onnxruntime", "openvino"):
+        pytest.importorskip(runtime)
+        subprocess.run(
+            [*UNBLUR, "run", tmp_path / "a.png", "--overwrite", "--runtime", runtime],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "HOME": str(home), "CI": "", "XDG_CACHE_HOME": ""},
+        )
+    assert tree(home) == []

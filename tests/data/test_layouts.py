@@ -1,4 +1,4 @@
-"""Every layout: real data where it is at hand, small copies of the published structure elsewhere."""
+"""Every layout: real data where it is at hand, small copies of published structures elsewhere."""
 
 from __future__ import annotations
 

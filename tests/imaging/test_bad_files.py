@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import time
@@ -168,3 +169,26 @@ def test_a_killed_writer_leaves_the_old_file_whole(tmp_path: Path) -> None:
         assert read_photo(path).pixels.shape == (700, 900, 3)
     visible = [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")]
     assert visible == ["photo.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="no regular file"):
+        read_photo(tmp_path / "pipe.jpg")
+
+
+def test_the_longest_legal_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / f"{'字' * 80}.png"
+    write_photo(Photo(np.zeros((4, 4), np.uint8)), path)
+    assert read_photo(path).pixels.shape == (4, 4)
+
+
+def test_heic_named_jpg_is_mislabelled(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    write_photo(Photo(SCENE[:64, :64], format="HEIF"), tmp_path / "a.heic")
+    content = (tmp_path / "a.heic").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match="mislabelled, this is a HEIF image"):
+        read_photo(tmp_path / "a.jpg")
+    assert read_photo(content).pixels.shape == (64, 64, 3)

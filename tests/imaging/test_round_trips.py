@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from unblur.imaging import Photo, encode_photo, parse_format, read_photo, write_photo
+from unblur.imaging import (
+    ImageError,
+    Metadata,
+    Photo,
+    comparison,
+    encode_photo,
+    parse_format,
+    read_photo,
+    write_photo,
+)
+from unblur.imaging.metadata import metadata_of
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (
@@ -176,8 +186,6 @@ def test_sixteen_bits_are_kept(
 def test_exif_of_sixteen_bit_files_is_kept(scene: np.ndarray, extension: str) -> None:
     from dataclasses import replace
 
-    from unblur.imaging import Metadata
-
     wide = scene[:30, :40].astype(np.uint16) * 257
     metadata = Metadata(exif=exif().tobytes(), icc_profile=SRGB)
     photo = Photo(wide, format=parse_format(extension).name, metadata=metadata)
@@ -196,8 +204,6 @@ def test_exif_of_sixteen_bit_files_is_kept(scene: np.ndarray, extension: str) ->
 
 
 def test_a_tiff_with_exif_opens_elsewhere(scene: np.ndarray) -> None:
-    from unblur.imaging import Metadata
-
     wide = scene[:30, :40].astype(np.uint16) * 257
     photo = Photo(wide, format="TIFF", metadata=Metadata(exif=exif().tobytes()))
     other = pyvips.Image.new_from_buffer(encode_photo(photo), "")
@@ -310,3 +316,72 @@ def test_heic(tmp_path: Path, scene: np.ndarray) -> None:
     assert np.abs(photo.pixels.astype(int) - scene).mean() < 6
     write_photo(photo, tmp_path / "again.heic")
     assert read_photo(tmp_path / "again.heic").pixels.shape == scene.shape
+
+
+def test_text_beyond_latin_survives_in_sixteen_bit_png(scene: np.ndarray) -> None:
+    xmp = "<x:xmpmeta xmlns:x='adobe:ns:meta/'>Zürich 字</x:xmpmeta>".encode()
+    photo = Photo(scene[:9, :9].astype(np.uint16) * 257, metadata=Metadata(xmp=xmp))
+    for _ in range(2):
+        photo = read_photo(encode_photo(photo))
+        assert photo.metadata.xmp == xmp
+    assert Image.open(io.BytesIO(encode_photo(photo))).info["xmp"] == xmp
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("extension", ["png", "tif", "jpg"])
+def test_no_resolution_is_invented(depth: type, extension: str) -> None:
+    photo = Photo(np.zeros((5, 6, 3), depth), format=parse_format(extension).name)
+    again = read_photo(encode_photo(photo))
+    assert again.metadata.dpi is None
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), 4e9, -3.0])
+def test_implausible_resolutions_are_dropped(value: float) -> None:
+    image = Image.new("RGB", (4, 4))
+    image.info["dpi"] = (value, 72)
+    assert metadata_of(image).dpi is None
+
+
+def test_a_grey_profile_is_not_put_on_colours() -> None:
+    grey_profile = SRGB[:16] + b"GRAY" + SRGB[20:]
+    photo = Photo(np.zeros((5, 6), np.uint8), metadata=Metadata(icc_profile=grey_profile))
+    assert read_photo(encode_photo(photo)).metadata.icc_profile == grey_profile
+    webp = read_photo(encode_photo(photo, parse_format("webp")))
+    assert webp.metadata.icc_profile is None
+    assert comparison(photo, photo).metadata.icc_profile is None
+
+
+def test_blocks_too_long_for_jpeg_do_not_stop_it(scene: np.ndarray) -> None:
+    photo = Photo(
+        scene[:9, :9], metadata=Metadata(xmp=b"x" * 70_000, exif=b"Exif\0\0" + b"M" * 70_000)
+    )
+    assert read_photo(encode_photo(photo, parse_format("jpg"))).pixels.shape == (9, 9, 3)
+
+
+def test_sides_too_long_for_a_format_are_named() -> None:
+    with pytest.raises(ImageError, match="WEBP holds at most 16383 pixels a side"):
+        encode_photo(Photo(np.zeros((1, 20_000), np.uint8), format="WEBP"))
+
+
+def test_cmyk_with_an_unusable_profile_is_converted_plainly(scene: np.ndarray) -> None:
+    for profile in (b"garbage" * 30, SRGB):
+        buffer = io.BytesIO()
+        image = Image.fromarray(scene[:20, :20]).convert("CMYK")
+        image.save(buffer, "JPEG", quality=98, icc_profile=profile)
+        assert read_photo(buffer.getvalue()).pixels.shape == (20, 20, 3)
+
+
+def test_sixteen_bit_grey_with_alpha_can_be_read_from_our_tiff() -> None:
+    wide = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1000
+    again = read_photo(encode_photo(Photo(wide, alpha=wide[::-1]), parse_format("tif")))
+    assert np.array_equal(again.pixels[:, :, 1], wide)
+    assert again.alpha is not None
+    assert np.array_equal(again.alpha, wide[::-1])
+
+
+def test_layouts_of_other_files_are_not_copied(scene: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(scene[:9, :9]).save(buffer, "TIFF", tiffinfo={271: "Testcam", 332: 1})
+    again = Image.open(io.BytesIO(encode_photo(read_photo(buffer.getvalue()))))
+    assert again.tag_v2[271] == "Testcam"
+    assert 332 not in again.tag_v2

@@ -251,3 +251,27 @@ def test_wrong_models_and_settings_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not onnx")
     with pytest.raises(ModelError, match="cannot be loaded"):
         Deblurrer(tmp_path / "x.onnx")
+
+
+def test_a_model_that_returns_nonsense_is_refused(
+    scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deblurrer = Deblurrer("small", runtime="onnxruntime")
+
+    class Broken(Limited):
+        def run(self, batch: np.ndarray, *rest: object) -> object:
+            return self.answer(batch), None
+
+    broken = Broken(deblurrer._runtime, 0)
+    monkeypatch.setattr(deblurrer, "_runtime", broken)
+    for answer in (lambda b: b * np.nan, lambda b: b[:, :1], lambda b: b[..., :1]):
+        broken.answer = answer
+        with pytest.raises(ModelError, match="unusable"):
+            deblurrer.restore_pixels(scene[:32, :32])
+
+
+def test_byte_orders_agree(scene: np.ndarray, small: Deblurrer) -> None:
+    wide = scene[:40, :50].astype(np.uint16) * 257
+    swapped = small.restore_pixels(wide.astype(">u2"))
+    assert swapped.dtype == np.dtype(">u2")
+    assert np.array_equal(swapped, small.restore_pixels(wide))

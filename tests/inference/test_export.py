@@ -11,7 +11,8 @@ import torch
 
 from tests.inference.test_deblurrer import NAFNET, random_network
 from tests.models.test_networks import LIGHT
-from unblur.inference import ModelCard, ModelError, list_models
+from unblur.inference import ModelCard, ModelError, list_models, shipped_models
+from unblur.inference.card import CARD_KEY
 from unblur.inference.describe import weights_hash
 from unblur.inference.export import export_model
 from unblur.inference.runtimes.onnx import OnnxRuntime, read_card
@@ -93,3 +94,30 @@ def test_files_without_a_card_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="has no unblur card"):
         read_card(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "null",
+        "5",
+        "[" * 100_000,
+        '{"name": 3, "architecture": "x"}',
+        '{"name": "n", "architecture": "x", "parameters": "many"}',
+        '{"name": "n", "architecture": "x", "parameters": NaN}',
+        '{"name": "n", "architecture": "x", "measured": {"a": {}}}',
+        '{"name": "n", "architecture": "x", "measured": [1]}',
+        '{"name": "n", "architecture": "x", "seconds_per_megapixel": {"a": "b"}}',
+    ],
+)
+def test_hostile_cards_are_refused(tmp_path: Path, text: str) -> None:
+    import onnx
+
+    model = onnx.load(next(iter(shipped_models().values())))
+    for entry in model.metadata_props:
+        if entry.key == CARD_KEY:
+            entry.value = text
+    onnx.save(model, tmp_path / "hostile.onnx")
+    with pytest.raises(ModelError, match="its card is damaged"):
+        read_card(tmp_path / "hostile.onnx")

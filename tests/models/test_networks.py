@@ -147,6 +147,9 @@ def test_unknown_names_list_the_valid_ones() -> None:
         create_model("late_fusion_unet", refine=3)
     with pytest.raises(ConfigError, match="'instance' or None"):
         create_model("light_unet", norm="batch")
+    for options in ({"width": 0}, {"width": "abc"}, {"width": -1}):
+        with pytest.raises(ConfigError, match="nafnet cannot be built with width"):
+            create_model("nafnet", **options)
     assert model_options("late_fusion_unet") == {"refine_depth": 5}
 
 

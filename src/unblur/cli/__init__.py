@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -51,6 +52,8 @@ def _root(
 
 def main() -> None:
     """The console script: exit codes 0, 1 (something failed), 2 (usage), 130 (interrupted)."""
+    # Ended by `kill`, a command still removes its temporary files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

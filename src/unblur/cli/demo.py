@@ -24,6 +24,8 @@ def demo(
     would, restores it, and writes all of them with a comparison.
     """
     names = ("original.png", "blurred.png", "restored.png", "compare.png")
+    if output.exists() and not output.is_dir():
+        raise fail(f"{output}: is a file; name a folder", 2)
     existing = [name for name in names if (output / name).exists()]
     if existing:
         raise fail(f"{output / existing[0]}: exists already; choose another folder with -o", 2)

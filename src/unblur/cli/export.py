@@ -59,6 +59,8 @@ def _card_fields(path: Path) -> dict[str, Any]:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise fail(f"{path}: cannot be read as JSON ({error})", 2) from None
+    if not isinstance(fields, dict):
+        raise fail(f"{path}: must hold a JSON object of card fields", 2)
     unknown = set(fields) - _PEOPLE_KNOW
     if unknown:
         raise fail(

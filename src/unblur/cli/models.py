@@ -34,27 +34,30 @@ def models(
         typer.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     for path, card in cards:
         table = Table(
-            title=f"{card.name}  (version {card.version})", show_header=False, title_justify="left"
+            title=escape(f"{card.name}  (version {card.version})"),
+            show_header=False,
+            title_justify="left",
         )
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         if card.description:
-            table.add_row("what", card.description)
-        table.add_row("network", f"{card.architecture}, {card.parameters:,} parameters")
-        table.add_row("file", f"{path.stat().st_size / 1e6:.1f} MB, {card.dtype}")
-        table.add_row("licence", card.licence)
-        table.add_row("training data", card.training_data)
+            table.add_row("what", escape(card.description))
+        table.add_row("network", escape(f"{card.architecture}, {card.parameters:,} parameters"))
+        table.add_row("file", escape(f"{path.stat().st_size / 1e6:.1f} MB, {card.dtype}"))
+        table.add_row("licence", escape(card.licence))
+        table.add_row("training data", escape(card.training_data))
         for name, speed in card.seconds_per_megapixel.items():
-            table.add_row("speed", f"{speed:.2f} s per megapixel ({name})")
+            table.add_row("speed", escape(f"{speed:.2f} s per megapixel ({name})"))
         for name, values in card.measured.items():
             given, restored = values["psnr_input"], values["psnr"]
             text = f"{restored:.2f} dB"
             if given < 99:
                 text += f" from {given:.2f} ({restored - given:+.2f})"
-            table.add_row(name, text)
+            table.add_row(escape(name), text)
         console.print(table)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unblur.cli.errors import errors_for_people, fail
+from unblur.cli.errors import fail
 
 if TYPE_CHECKING:
     from unblur.inference.batch import Job, Result
@@ -78,10 +78,13 @@ def run(
         str, typer.Option(help="auto, cpu, cuda, … as listed by `unblur info`.")
     ] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads. Default: all cores.")
+        int | None, typer.Option(min=1, max=256, help="Processor threads. Default: all cores.")
     ] = None,
     max_pixels: Annotated[
-        float, typer.Option(min=0.0, metavar="MP", help="Refuse photos of more megapixels.")
+        float,
+        typer.Option(
+            min=0.0, max=100_000.0, metavar="MP", help="Refuse photos of more megapixels."
+        ),
     ] = 170.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")
@@ -100,11 +103,11 @@ def run(
     if overwrite and skip_existing:
         raise fail("--overwrite and --skip-existing exclude each other", 2)
     from unblur.imaging import ImageError, allow_large_photos, parse_format
+    from unblur.inference import ModelError
     from unblur.inference.batch import Options, UsageError, plan_jobs, run_jobs
     from unblur.inference.deblurrer import Deblurrer
 
     try:
-        jobs, others = plan_jobs(inputs, output, recursive)
         options = Options(
             strength,
             compare,
@@ -114,16 +117,22 @@ def run(
             quality,
             int(max_pixels * 1e6),
         )
-    except (UsageError, ImageError) as error:
-        raise fail(str(error), 2) from None
-    if others:
-        shown = ", ".join(path.name for path in others[:3]) + (", …" if len(others) > 3 else "")
-        typer.echo(f"{len(others)} files that are no photos are left alone: {shown}", err=True)
-    if not jobs:
-        raise fail("no photos found", 1)
-    allow_large_photos(options.max_pixels)
-    with errors_for_people():
+        plan = plan_jobs(inputs, output, recursive, options.format)
+        allow_large_photos(options.max_pixels)
         deblurrer = Deblurrer(model, runtime.value, device, tile, threads)
+    except (UsageError, ImageError, ModelError) as error:
+        if as_json:
+            typer.echo(json.dumps({"error": str(error), "files": []}, indent=2))
+        raise fail(str(error), 2) from None
+    if plan.ignored:
+        shown = ", ".join(path.name for path in plan.ignored[:3])
+        more = ", …" if len(plan.ignored) > 3 else ""
+        typer.echo(f"left alone, no photos: {len(plan.ignored)} ({shown}{more})", err=True)
+    for problem in plan.unreadable:
+        fail(problem)
+    jobs = plan.jobs
+    if not jobs:
+        fail("no photos found")
     results: list[Result] = []
     interrupted = False
     try:
@@ -136,10 +145,11 @@ def run(
     failed = sum(result.status == "failed" for result in results)
     if as_json:
         typer.echo(json.dumps(_summary(deblurrer, results, interrupted), indent=2))
-    _print_totals(results, interrupted, len(jobs))
+    if jobs:
+        _print_totals(results, interrupted, len(jobs))
     if interrupted:
         raise typer.Exit(130)
-    if failed:
+    if failed or plan.unreadable or not jobs:
         raise typer.Exit(1)
 
 

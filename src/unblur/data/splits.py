@@ -19,7 +19,7 @@ import numpy as np
 from unblur.data.errors import DataError
 from unblur.data.layouts import Dataset
 from unblur.data.sources import Pair
-from unblur.imaging import atomic_path
+from unblur.files import atomic_path
 
 Kind = Literal["original", "sequence", "frames"]
 Part = Literal["train", "val"]

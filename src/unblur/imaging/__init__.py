@@ -9,11 +9,17 @@ from unblur.imaging.formats import (
     format_of,
     output_format,
     parse_format,
+    stem_of,
 )
 from unblur.imaging.metadata import Metadata
 from unblur.imaging.photo import Photo, Pixels
-from unblur.imaging.reading import DEFAULT_MAX_PIXELS, allow_large_photos, probe_size, read_photo
-from unblur.imaging.writing import atomic_path, encode_photo, write_photo
+from unblur.imaging.reading import (
+    DEFAULT_MAX_PIXELS,
+    allow_large_photos,
+    probe_size,
+    read_photo,
+)
+from unblur.imaging.writing import encode_photo, write_photo
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -25,7 +31,6 @@ __all__ = [
     "Photo",
     "Pixels",
     "allow_large_photos",
-    "atomic_path",
     "comparison",
     "encode_photo",
     "format_of",
@@ -33,5 +38,6 @@ __all__ = [
     "parse_format",
     "probe_size",
     "read_photo",
+    "stem_of",
     "write_photo",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from unblur.imaging.metadata import Metadata
 from unblur.imaging.photo import Photo, Pixels, to_eight_bit
 
 _LONGEST_SIDE = 2400
@@ -32,9 +33,10 @@ def comparison(before: Photo, after: Photo) -> Photo:
         place = (size[0] + gap, 0)
     canvas.paste(left, (0, 0))
     canvas.paste(right, place)
+    metadata = Metadata(icc_profile=before.metadata.profile_for(grey=False))
     _label(canvas, (0, 0), "before", size)
     _label(canvas, place, "after", size)
-    return Photo(np.asarray(canvas), format="JPEG", metadata=before.metadata.colour_only())
+    return Photo(np.asarray(canvas), format="JPEG", metadata=metadata)
 
 
 def _panel(pixels: Pixels) -> Image.Image:

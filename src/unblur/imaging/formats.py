@@ -18,6 +18,7 @@ class Format:
     sixteen_bit: bool = False
     grey: bool = True
     quality: int | None = None  # default quality, None where compression is lossless
+    largest_side: int = 2**31 - 1
 
     @property
     def extension(self) -> str:
@@ -27,11 +28,11 @@ class Format:
 FORMATS = {
     format_.name: format_
     for format_ in (
-        Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), quality=95),
+        Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), quality=95, largest_side=65535),
         Format("PNG", (".png",), alpha=True, sixteen_bit=True),
         Format("TIFF", (".tif", ".tiff"), alpha=True, sixteen_bit=True),
-        Format("WEBP", (".webp",), alpha=True, grey=False, quality=95),
-        Format("AVIF", (".avif",), alpha=True, grey=False, quality=90),
+        Format("WEBP", (".webp",), alpha=True, grey=False, quality=95, largest_side=16383),
+        Format("AVIF", (".avif",), alpha=True, grey=False, quality=90, largest_side=65535),
         Format("BMP", (".bmp", ".dib")),
         Format("HEIF", (".heic", ".heif"), alpha=True, grey=False, quality=90),
     )
@@ -55,6 +56,11 @@ def format_of(path: PurePath) -> str | None:
 def output_format(name: str) -> Format:
     """The format written for photos read as `name`."""
     return FORMATS.get(name, FORMATS["PNG"])
+
+
+def stem_of(path: PurePath) -> str:
+    """A file's name without a photo's extension; dots that are none stay (`photo.v1`)."""
+    return path.stem if format_of(path) else path.name
 
 
 def parse_format(text: str) -> Format:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
@@ -12,11 +13,15 @@ EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 XMP_TAG, ICC_TAG = 700, 34675
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
 
-# TIFF tags that describe how a file lays out its pixels; they belong to the file, not the photo.
+# TIFF tags that describe how a file lays out its pixels, or hold other versions of them (Photoshop
+# layers, sub-images); they belong to the file, not to the photo.
 LAYOUT_TAGS = frozenset(
-    {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324}
-    | {325, 338, 339, 347, 512, 513, 514, 529, 530, 531, 532, XMP_TAG, ICC_TAG}
+    {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 318, 319, 320, 322, 323}
+    | {324, 325, 326, 327, 328, 330, 332, 333, 334, 336, 338, 339, 340, 341, 342, 347, 512, 513}
+    | {514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34377, 37724, XMP_TAG, ICC_TAG}
 )
+_RESOLUTION_TAGS = (282, 283)
+_LARGEST_DPI = 65535  # what JPEG can say
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,10 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
 
-    def colour_only(self) -> Metadata:
-        """Just what is needed to show the colours right, for pictures made from a photo."""
-        return Metadata(icc_profile=self.icc_profile)
+    def profile_for(self, grey: bool) -> bytes | None:
+        """The colour profile, unless it is one for grey and the pixels are colours now."""
+        profile = self.icc_profile
+        return None if profile and profile[16:20] == b"GRAY" and not grey else profile
 
     def exif_tags(self) -> Image.Exif:
         """The EXIF tags, parsed; empty when there are none."""
@@ -65,16 +71,26 @@ def metadata_of(image: Image.Image) -> Metadata:
     info = image.info
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
     tags = image.getexif()
+    dpi = info.get("dpi")
     if image.format == "TIFF":
         xmp = xmp or tags.get(XMP_TAG)
+        if not all(tag in tags for tag in _RESOLUTION_TAGS):
+            dpi = None  # Pillow makes one up
         tags = _without_layout(tags)
-    dpi = info.get("dpi")
     return Metadata(
         icc_profile=info.get("icc_profile") or None,
         exif=tags.tobytes() if tags else None,
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and dpi[0] and dpi[1] else None,
+        dpi=_plausible(dpi),
     )
+
+
+def _plausible(dpi: Any) -> tuple[float, float] | None:
+    try:
+        x, y = float(dpi[0]), float(dpi[1])
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        return None
+    return (x, y) if 0 < x <= _LARGEST_DPI and 0 < y <= _LARGEST_DPI else None
 
 
 def _without_layout(tags: Image.Exif) -> Image.Exif:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
@@ -18,6 +19,7 @@ DEFAULT_MAX_PIXELS = 170_000_000  # just below the size at which Pillow suspects
 
 # Phones store a preview or a gain map behind the JPEG: the first picture is the photo.
 _SAME_CONTAINER = {"MPO": "JPEG"}
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B"}
 
 
@@ -31,18 +33,20 @@ def read_photo(
     at most `max_pixels`.
     """
     if isinstance(source, bytes):
-        return _read(io.BytesIO(source), source, name or "image", None, max_pixels)
+        return _read(io.BytesIO(source), name or "image", None, max_pixels)
     path = Path(source)
     name = name or str(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ImageError(f"{name}: is no regular file")  # reading a pipe could wait for ever
         with path.open("rb") as file:
-            return _read(file, path, name, path, max_pixels)
+            return _read(file, name, path, max_pixels)
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{name}: is a folder, not a photo") from None
-    except PermissionError:
-        raise ImageError(f"{name}: cannot be read, permission denied") from None
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror or error})") from None
 
 
 def allow_large_photos(max_pixels: int) -> None:
@@ -63,7 +67,7 @@ def probe_size(path: Path) -> tuple[int, int]:
         return (0, 0)
 
 
-def _read(file: Any, source: Path | bytes, name: str, path: Path | None, max_pixels: int) -> Photo:
+def _read(file: BinaryIO, name: str, path: Path | None, max_pixels: int) -> Photo:
     with _open(file, name, path) as image:
         format_ = _SAME_CONTAINER.get(image.format or "", image.format or "")
         _check_label(format_, path, name)
@@ -71,45 +75,52 @@ def _read(file: Any, source: Path | bytes, name: str, path: Path | None, max_pix
         if width * height > max_pixels:
             raise ImageError(
                 f"{name}: {width}×{height} pixels are more than the limit of "
-                f"{max_pixels / 1e6:.0f} MP; raise --max-pixels if this is meant"
+                f"{max_pixels / 1e6:g} MP; raise --max-pixels if this is meant"
             )
         try:
             _check_single(image, format_, name)
             if _is_sixteen_bit(image):
                 # Pillow knows the metadata of the file even where it cannot keep its depth.
-                metadata, orientation = metadata_of(image), orientation_of(image)
-                pixels, alpha = _decode_sixteen_bit(source, format_)
-                turn = orientation
+                if format_ == "PNG":
+                    image.load()  # EXIF and XMP may stand behind the pixels
+                turn = orientation = orientation_of(image)
+                metadata = metadata_of(image)
+                pixels, alpha = _decode_sixteen_bit(file, format_)
             else:
                 before = orientation_of(image)
-                image.load()  # PNG may hold its EXIF behind the pixels; TIFF is turned upright
+                image.load()  # TIFF is turned upright by this
                 turn = orientation_of(image)
                 orientation = before if format_ == "TIFF" else turn
                 converted, metadata = _to_supported_mode(image, metadata_of(image), name)
                 pixels, alpha = _split_alpha(np.asarray(converted))
                 del converted
+            metadata = metadata.upright(orientation)
             encoding = _encoding(image)
         except ImageError:
             raise
         except MemoryError:
             raise ImageError(f"{name}: not enough memory to decode {width}×{height}") from None
         except Exception as error:  # decoders raise whatever a damaged file drives them to
-            detail = str(error).strip().splitlines()
+            detail = str(error).strip().splitlines()  # libvips says the cause last
             raise ImageError(
-                f"{name}: damaged or incomplete {format_} file"
-                + (f" ({detail[0][:100]})" if detail else "")
+                f"{name}: damaged, incomplete or unusual {format_} file"
+                + (f" ({detail[-1].strip()[:100]})" if detail else "")
             ) from error
     return Photo(
         pixels=upright(pixels, turn),
         alpha=None if alpha is None else upright(alpha, turn),
         format=format_,
-        metadata=metadata.upright(orientation),
+        metadata=metadata,
         encoding=encoding,
     )
 
 
-def _open(file: Any, name: str, path: Path | None) -> Image.Image:
-    if path is not None and format_of(path) == "HEIF":
+def _open(file: BinaryIO, name: str, path: Path | None) -> Image.Image:
+    head = file.read(64)
+    file.seek(0)
+    if not head:
+        raise ImageError(f"{name}: is empty")
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         register_heif(name)
     try:
         return Image.open(file)
@@ -119,18 +130,12 @@ def _open(file: Any, name: str, path: Path | None) -> Image.Image:
             "raise --max-pixels if this is meant"
         ) from None
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: {_what_it_is_instead(file, path)}") from None
+        raise ImageError(f"{name}: {_what_it_is_instead(head, path)}") from None
     except Exception as error:  # header parsers raise whatever a damaged file drives them to
         raise ImageError(f"{name}: damaged or incomplete image file ({error})") from error
 
 
-def _what_it_is_instead(file: Any, path: Path | None) -> str:
-    file.seek(0)
-    head = file.read(64)
-    if not head:
-        return "is empty"
-    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
-        return "is a HEIC photo, which needs: pip install 'unblur[heif]'"
+def _what_it_is_instead(head: bytes, path: Path | None) -> str:
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "this kind of TIFF is not supported, or it is damaged; convert it to PNG"
     promised = format_of(path) if path else None
@@ -177,15 +182,13 @@ def _is_sixteen_bit(image: Image.Image) -> bool:
     return False
 
 
-def _decode_sixteen_bit(source: Path | bytes, format_: str) -> tuple[Pixels, Pixels | None]:
+def _decode_sixteen_bit(file: BinaryIO, format_: str) -> tuple[Pixels, Pixels | None]:
     """PNG and TIFF with 16 bits a channel, which Pillow would reduce to 8 where there is colour."""
     import pyvips
 
-    load = {"PNG": "pngload", "TIFF": "tiffload"}[format_]
-    if isinstance(source, bytes):
-        image = getattr(pyvips.Image, f"{load}_buffer")(source, fail_on="warning")
-    else:
-        image = getattr(pyvips.Image, load)(str(source), fail_on="warning")
+    file.seek(0)
+    load = {"PNG": pyvips.Image.pngload_buffer, "TIFF": pyvips.Image.tiffload_buffer}[format_]
+    image = load(file.read(), fail_on="warning")
     if image.format != "ushort" or image.bands > 4:
         raise ValueError(f"{image.bands} channels of {image.format} are not grey or RGB")
     # image.numpy() would drop the axes of a single pixel.
@@ -213,17 +216,26 @@ def _to_supported_mode(
         raise ImageError(f"{name}: 32-bit images are not supported; convert it to 16 bits first")
     if mode == "CMYK":
         return _from_cmyk(image, metadata)
-    transparent = "transparency" in image.info
-    if mode in ("1", "L"):
-        return image.convert("LA" if transparent else "L"), metadata
-    if mode in ("LA", "La"):
-        return image.convert("LA"), metadata
-    if mode in ("P", "PA", "RGBA", "RGBa") or (mode == "RGB" and transparent):
-        has_alpha = transparent or mode != "P"
-        return image.convert("RGBA" if has_alpha else "RGB"), metadata
-    if mode in ("RGB", "RGBX", "YCbCr"):
-        return image.convert("RGB"), metadata
-    raise ImageError(f"{name}: {mode} colours are not supported; convert it to RGB first")
+    targets = {
+        "1": "L",
+        "L": "L",
+        "P": "RGB",
+        "RGB": "RGB",
+        "RGBX": "RGB",
+        "YCbCr": "RGB",
+        "LA": "LA",
+        "La": "LA",
+        "PA": "RGBA",
+        "RGBA": "RGBA",
+        "RGBa": "RGBA",
+    }
+    if mode not in targets:
+        raise ImageError(f"{name}: {mode} colours are not supported; convert it to RGB first")
+    target = targets[mode]
+    if "transparency" in image.info and not target.endswith("A"):
+        target += "A"
+    # A large photo is not copied without need.
+    return (image if mode == target else image.convert(target)), metadata
 
 
 def _from_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
@@ -231,8 +243,9 @@ def _from_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Met
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     converted: Image.Image | None = None
     if metadata.icc_profile:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc_profile))
-        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):  # a profile that is none of CMYK
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc_profile))
+            converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
     return converted or image.convert("RGB"), Metadata(
         srgb.tobytes(), metadata.exif, metadata.xmp, metadata.dpi
     )

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, TiffTags
 from PIL.PngImagePlugin import PngInfo
 
+from unblur.files import atomic_path
 from unblur.imaging.errors import ImageError
 from unblur.imaging.formats import Format, format_of, output_format, parse_format
-from unblur.imaging.metadata import EXIF_IFD, GPS_IFD, LAYOUT_TAGS
+from unblur.imaging.metadata import EXIF_IFD, GPS_IFD, LAYOUT_TAGS, XMP_TAG, Metadata
 from unblur.imaging.photo import Photo, Pixels, to_eight_bit
 from unblur.imaging.reading import register_heif
+
+_RESOLUTION = (282, 283, 296)  # TIFF's XResolution, YResolution, ResolutionUnit (2: inch)
 
 
 def write_photo(
@@ -40,18 +42,6 @@ def write_photo(
         raise ImageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it on success and removed otherwise."""
-    # The name is hidden and ends in .partial, so that no listing takes it for a photo.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def encode_photo(photo: Photo, format_: Format | None = None, quality: int | None = None) -> bytes:
     """A photo as a file's bytes, by default in the format it was read from.
 
@@ -60,6 +50,11 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
     format_ = format_ or output_format(photo.format)
     if format_.name == "HEIF":
         register_heif("output")
+    if max(photo.width, photo.height) > format_.largest_side:
+        raise ImageError(
+            f"{format_.name} holds at most {format_.largest_side} pixels a side, "
+            f"not {photo.width}×{photo.height}; choose png or tif"
+        )
     pixels, alpha = photo.pixels, photo.alpha
     if pixels.dtype == np.uint16 and not format_.sixteen_bit:
         pixels, alpha = to_eight_bit(pixels), None if alpha is None else to_eight_bit(alpha)
@@ -97,9 +92,9 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
     options: dict[str, Any] = {}
     if format_.quality is not None:
         options["quality"] = quality if quality is not None else format_.quality
-    if metadata.icc_profile:
-        options["icc_profile"] = metadata.icc_profile
-    if metadata.exif and format_.name != "BMP":
+    if profile := metadata.profile_for(grey=photo.is_grey and format_.grey):
+        options["icc_profile"] = profile
+    if metadata.exif and format_.name != "BMP" and not _too_long(metadata.exif, format_):
         options["exif"] = metadata.exif
     if metadata.dpi:
         options["dpi"] = metadata.dpi
@@ -114,16 +109,27 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
             text = PngInfo()
             text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
             options["pnginfo"] = text
-        elif format_.name in ("JPEG", "WEBP", "AVIF", "HEIF"):
+        elif format_.name != "BMP" and not _too_long(metadata.xmp, format_):
             options["xmp"] = metadata.xmp
     return options
 
 
+def _too_long(block: bytes, format_: Format) -> bool:
+    """Whether a block does not fit into a JPEG marker; the photo is worth more than the block."""
+    return format_.name == "JPEG" and len(block) > 65_500
+
+
 def _encode_with_vips(photo: Photo, pixels: Pixels, alpha: Pixels | None, format_: Format) -> bytes:
-    """PNG with 16 bits, which Pillow cannot write in colour, and TIFF of any depth."""
+    """PNG with 16 bits, which Pillow cannot write in colour, and TIFF of any depth.
+
+    libvips writes pixels and profile. Everything else is added here, since libvips leaves EXIF out
+    of TIFF, writes XMP as Latin-1 into PNG, and invents a resolution where there is none.
+    """
     import pyvips
 
-    metadata = photo.metadata
+    grey = pixels.ndim == 2
+    if grey and alpha is not None and format_.name == "TIFF" and pixels.dtype == np.uint16:
+        pixels, grey = np.repeat(pixels[:, :, None], 3, axis=2), False  # few read grey with alpha
     spaces = {
         (False, np.dtype(np.uint8)): "srgb",
         (False, np.dtype(np.uint16)): "rgb16",
@@ -131,32 +137,51 @@ def _encode_with_vips(photo: Photo, pixels: Pixels, alpha: Pixels | None, format
         (True, np.dtype(np.uint16)): "grey16",
     }
     image = pyvips.Image.new_from_array(
-        np.ascontiguousarray(_joined(pixels, alpha)),
-        interpretation=spaces[pixels.ndim == 2, pixels.dtype],
+        np.ascontiguousarray(_joined(pixels, alpha)), interpretation=spaces[grey, pixels.dtype]
     )
-    if metadata.dpi:  # libvips counts in pixels per millimetre
-        image = image.copy(xres=metadata.dpi[0] / 25.4, yres=metadata.dpi[1] / 25.4)
-    blobs = {
-        "icc-profile-data": metadata.icc_profile,
-        "xmp-data": metadata.xmp,
-        "exif-data": metadata.exif if format_.name == "PNG" else None,
-    }
-    for key, value in blobs.items():
-        if value:
-            image.set_type(pyvips.GValue.blob_type, key, value)
+    if profile := photo.metadata.profile_for(grey):
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     if format_.name == "PNG":
-        return bytes(image.pngsave_buffer(compression=6))
-    data = image.tiffsave_buffer(compression="deflate", predictor="horizontal", resunit="inch")
-    return _with_tiff_tags(bytes(data), photo)
+        data = bytes(image.pngsave_buffer(compression=6, keep="icc"))
+        return _with_png_chunks(data, photo.metadata)
+    data = image.tiffsave_buffer(compression="deflate", predictor="horizontal", keep="icc")
+    return _with_tiff_tags(bytes(data), photo.metadata)
 
 
-def _with_tiff_tags(data: bytes, photo: Photo) -> bytes:
-    """Add a photo's EXIF to a TIFF file, which libvips leaves out.
+def _with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
+    """Put resolution, EXIF and XMP of a photo into a PNG file, in place of what it says of them."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    added = b""
+    if metadata.dpi:
+        per_metre = [round(value / 0.0254) for value in metadata.dpi]
+        added += chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    if metadata.exif:
+        added += chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+    if metadata.xmp:
+        added += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
+    parts, at = [data[:8]], 8
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        if kind == b"IDAT" and added:
+            parts, added = [*parts, added], b""
+        if kind not in (b"pHYs", b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
+            parts.append(data[at:end])
+        at = end
+    return b"".join(parts)
+
+
+def _with_tiff_tags(data: bytes, metadata: Metadata) -> bytes:
+    """Put resolution, EXIF and XMP of a photo into a TIFF file.
 
     The tags and their nested directories are appended to the file, and after them a new main
     directory that lists the old entries and the new ones; the header is pointed to it.
     """
-    tags = photo.metadata.exif_tags()
+    tags = metadata.exif_tags()
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
 
     def entries(at: int, source: bytes) -> dict[int, bytes]:
@@ -172,13 +197,20 @@ def _with_tiff_tags(data: bytes, photo: Photo) -> bytes:
     for nested in (EXIF_IFD, GPS_IFD):
         if content := tags.get_ifd(nested):
             added[nested] = dict(content)
-    if not added:
-        return data
+    if metadata.xmp:
+        added.tagtype[XMP_TAG] = TiffTags.BYTE  # as the XMP specification demands
+        added[XMP_TAG] = metadata.xmp
+    for tag in _RESOLUTION:
+        added.pop(tag, None)
+    if metadata.dpi:
+        for tag, value in zip(_RESOLUTION, (*metadata.dpi, 2), strict=True):
+            added[tag] = value
     data += b"\0" * (len(data) % 2)
     block = added.tobytes(len(data))
     block += b"\0" * (len(block) % 2)
     old = entries(int.from_bytes(data[4:8], order), data)
-    merged = entries(0, block) | old
+    kept = {tag: row for tag, row in old.items() if tag not in _RESOLUTION}
+    merged = entries(0, block) | kept
     directory = len(merged).to_bytes(2, order)
     directory += b"".join(merged[tag] for tag in sorted(merged)) + bytes(4)
     start = (len(data) + len(block)).to_bytes(4, order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from unblur.imaging import (
     DEFAULT_MAX_PIXELS,
+    FORMATS,
     PHOTO_EXTENSIONS,
     Format,
     ImageError,
@@ -17,8 +19,10 @@ from unblur.imaging import (
     format_of,
     output_format,
     read_photo,
+    stem_of,
     write_photo,
 )
+from unblur.inference.card import ModelError
 from unblur.inference.deblurrer import Deblurrer
 
 VIDEO_EXTENSIONS = frozenset(
@@ -32,11 +36,25 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore. `output` lacks an extension's last word until the file is read."""
+    """One file to restore into `folder`, as `stem` and the extension of what is written."""
 
     source: Path
-    output: Path
-    fixed_output: bool = False  # named by the user, so its extension stands
+    folder: Path
+    stem: str
+    extension: str | None = None  # named by the user, so it stands
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch will do.
+
+    ignored: files in folders that are no photos, and linked folders, which are not entered.
+    unreadable: folders that could not be listed, with the reason.
+    """
+
+    jobs: list[Job]
+    ignored: list[Path]
+    unreadable: list[str]
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,7 @@ class Result:
 
 def sharp_name(source: Path, format_name: str | None = None) -> str:
     """The name of the restored copy beside a file: `<stem>_sharp.<ext>`."""
-    return f"{source.stem}_sharp{_extension(source, format_name)}"
+    return f"{stem_of(source)}_sharp{_extension(source, format_name)}"
 
 
 def _extension(source: Path, format_name: str | None, wanted: Format | None = None) -> str:
@@ -83,9 +101,12 @@ def _extension(source: Path, format_name: str | None, wanted: Format | None = No
 
 
 def plan_jobs(
-    inputs: Sequence[Path], output: str | Path | None = None, recursive: bool = True
-) -> tuple[list[Job], list[Path]]:
-    """The jobs for files and folders, and the files in folders that are no photos.
+    inputs: Sequence[Path],
+    output: str | Path | None = None,
+    recursive: bool = True,
+    wanted: Format | None = None,
+) -> Plan:
+    """The jobs for files and folders.
 
     A file goes to `<stem>_sharp.<ext>` beside it or to `output`; a folder to `<folder>_sharp/` or
     `output`, its sub-folders mirrored. Several inputs need a folder as `output`, in which several
@@ -94,64 +115,85 @@ def plan_jobs(
     if not inputs:
         raise UsageError("name at least one photo or folder")
     for path in inputs:
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or folder")
+        try:
+            path.stat()
+        except FileNotFoundError:
+            raise UsageError(f"{path}: no such file or folder") from None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     folders = [path for path in inputs if path.is_dir()]
     names_folder = output is not None and str(output).endswith(os.sep)
-    output = None if output is None else Path(output)
-    into_folder = output is not None and (
-        len(inputs) > 1 or bool(folders) or output.is_dir() or names_folder
+    target = None if output is None else Path(output)
+    into_folder = target is not None and (
+        len(inputs) > 1 or bool(folders) or target.is_dir() or names_folder
     )
-    if output is not None and into_folder and output.exists() and not output.is_dir():
-        raise UsageError(f"{output}: is a file, but several results need a folder")
-    jobs: list[Job] = []
-    others: list[Path] = []
+    if target is not None and into_folder and target.exists() and not target.is_dir():
+        raise UsageError(f"{target}: is a file, but several results need a folder")
+    plan = Plan([], [], [])
     for path in inputs:
         if path in folders:
-            target = (
-                output
-                if output is not None
-                else path.resolve().with_name(f"{path.resolve().name}_sharp")
-            )
-            if output is not None and len(folders) > 1:
-                target = output / path.resolve().name
-            found, unknown = _scan(path, target, recursive)
-            jobs += found
-            others += unknown
-        elif output is None:
-            jobs.append(Job(path, path.with_name(sharp_name(path))))
+            _scan(plan, path, _folder_target(path, target, len(folders) > 1), recursive)
+        elif target is None:
+            plan.jobs.append(Job(path, path.parent, f"{stem_of(path)}_sharp"))
         elif into_folder:
-            jobs.append(Job(path, output / path.name))
+            plan.jobs.append(Job(path, target, stem_of(path)))
         else:
-            if format_of(output) is None:
-                raise UsageError(
-                    f"{output}: end it in a photo's extension (such as .jpg or .png), or in "
-                    f"{os.sep} to make a folder"
-                )
-            jobs.append(Job(path, output, fixed_output=True))
-    return jobs, others
+            _check_file_target(target, wanted)
+            plan.jobs.append(Job(path, target.parent, stem_of(target), target.suffix))
+    # A file that is named twice, or by its folder too, is restored once.
+    unique = {
+        (os.path.abspath(job.source), os.path.abspath(job.folder), job.stem): job
+        for job in plan.jobs
+    }
+    return dataclasses.replace(plan, jobs=list(unique.values()))
 
 
-def _scan(folder: Path, target: Path, recursive: bool) -> tuple[list[Job], list[Path]]:
-    jobs: list[Job] = []
-    others: list[Path] = []
-    inside = target.resolve()
-    for place, names, files in os.walk(folder):
-        # An output folder inside the input must not be fed to itself.
-        names[:] = sorted(
-            name
-            for name in names
-            if recursive and not name.startswith(".") and (Path(place) / name).resolve() != inside
+def _folder_target(path: Path, output: Path | None, several: bool) -> Path:
+    # abspath turns `.` and `..` into names without following links, which name their album.
+    absolute = Path(os.path.abspath(path))
+    if not absolute.name:
+        raise UsageError(f"{path}: name the folder for the results with -o")
+    if output is None:
+        return absolute.with_name(f"{absolute.name}_sharp")
+    return output / absolute.name if several else output
+
+
+def _check_file_target(target: Path, wanted: Format | None) -> None:
+    promised = format_of(target)
+    if promised not in FORMATS:
+        raise UsageError(
+            f"{target}: end it in an extension that can be written (such as .jpg or .png), or in "
+            f"{os.sep} to make a folder"
         )
+    if wanted is not None and promised != wanted.name:
+        raise UsageError(f"{target}: is no {wanted.name} name, as --format asks for")
+
+
+def _scan(plan: Plan, folder: Path, target: Path, recursive: bool) -> None:
+    inside = target.resolve()
+
+    def refused(error: OSError) -> None:
+        plan.unreadable.append(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for place, names, files in os.walk(folder, onerror=refused):
+        here = Path(place)
+        visible = [name for name in sorted(names) if recursive and not name.startswith(".")]
+        plan.ignored.extend(here / name for name in visible if (here / name).is_symlink())
+        # An output folder inside the input must not be fed to itself.
+        names[:] = [
+            name
+            for name in visible
+            if not (here / name).is_symlink() and (here / name).resolve() != inside
+        ]
         for file in sorted(files):
-            path = Path(place) / file
+            path = here / file
             if file.startswith("."):
                 continue
             if path.suffix.lower() in PHOTO_EXTENSIONS:
-                jobs.append(Job(path, target / path.relative_to(folder)))
+                place_in_target = target / path.relative_to(folder).parent
+                plan.jobs.append(Job(path, place_in_target, stem_of(path)))
             else:
-                others.append(path)
-    return jobs, others
+                plan.ignored.append(path)
 
 
 def run_jobs(
@@ -161,76 +203,91 @@ def run_jobs(
     progress: Callable[[Job, float], None] | None = None,
 ) -> Iterator[Result]:
     """Restore file after file and yield what became of each, in order."""
-    written: dict[Path, Path] = {}
-    for job in jobs:
+    batch = _Batch(list(jobs), deblurrer, options)
+    for job in batch.jobs:
         began = time.perf_counter()
         try:
-            result = _run(job, deblurrer, options, written, progress)
-        except (ImageError, MemoryError, OSError, ValueError) as error:
-            result = Result(
-                str(job.source),
-                None,
-                "failed",
-                deblurrer.card.name,
-                seconds=round(time.perf_counter() - began, 3),
-                error=str(error) or type(error).__name__,
+            result = batch.run(job, progress)
+        except (ImageError, ModelError, MemoryError, OSError, ValueError) as error:
+            result = batch.failed(job, str(error) or type(error).__name__)
+        except Exception as error:  # whatever one file provokes must not cost the others
+            result = batch.failed(
+                job, f"{job.source}: unexpected {type(error).__name__}: {str(error)[:200]}"
             )
-        yield result
+        yield dataclasses.replace(result, seconds=round(time.perf_counter() - began, 3))
 
 
-def _run(
-    job: Job,
-    deblurrer: Deblurrer,
-    options: Options,
-    written: dict[Path, Path],
-    progress: Callable[[Job, float], None] | None,
-) -> Result:
-    if job.source.suffix.lower() in VIDEO_EXTENSIONS:
-        raise ImageError(f"{job.source}: videos are not supported yet, only photos")
-    began = time.perf_counter()
-    output = _with_extension(job, format_of(job.source), options)
-    if options.skip_existing and output.exists():
-        return Result(str(job.source), str(output), "skipped", deblurrer.card.name)
-    _check_target(job, output, written, options)
-    photo = read_photo(job.source, options.max_pixels)
-    renamed = _with_extension(job, photo.format, options)
-    if renamed != output:  # a file without a telling extension
-        output = renamed
-        _check_target(job, output, written, options)
-    restored = deblurrer.restore_photo(
-        photo, options.strength, None if progress is None else lambda share: progress(job, share)
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_photo(restored, output, options.quality, options.overwrite)
-    written[output.resolve()] = job.source
-    compared = None
-    if options.compare:
-        compared = output.with_name(f"{output.stem}_compare.jpg")
-        write_photo(comparison(photo, restored), compared, overwrite=True)
-    return Result(
-        str(job.source),
-        str(output),
-        "ok",
-        deblurrer.card.name,
-        photo.width,
-        photo.height,
-        round(time.perf_counter() - began, 3),
-        str(compared) if compared else None,
-    )
+class _Batch:
+    """The files of one batch know of each other, so that none takes another's place."""
 
+    def __init__(self, jobs: list[Job], deblurrer: Deblurrer, options: Options) -> None:
+        self.jobs = jobs
+        self._deblurrer = deblurrer
+        self._options = options
+        self._sources = {os.path.realpath(job.source) for job in jobs}
+        self._written: dict[str, Path] = {}
 
-def _with_extension(job: Job, format_name: str | None, options: Options) -> Path:
-    if job.fixed_output:
-        return job.output
-    return job.output.with_suffix(_extension(job.source, format_name, options.format))
+    def failed(self, job: Job, error: str) -> Result:
+        return Result(str(job.source), None, "failed", self._deblurrer.card.name, error=error)
 
-
-def _check_target(job: Job, output: Path, written: dict[Path, Path], options: Options) -> None:
-    if output.resolve() == job.source.resolve():
-        raise ImageError(f"{job.source}: the result would replace the input; choose another -o")
-    if (other := written.get(output.resolve())) is not None:
-        raise ImageError(f"{job.source}: its result {output} was just written for {other}")
-    if output.exists() and not options.overwrite:
-        raise ImageError(
-            f"{output}: exists already; use --overwrite to replace or --skip-existing to keep it"
+    def run(self, job: Job, progress: Callable[[Job, float], None] | None) -> Result:
+        options, name = self._options, self._deblurrer.card.name
+        if job.source.suffix.lower() in VIDEO_EXTENSIONS:
+            raise ImageError(f"{job.source}: videos are not supported yet, only photos")
+        photo = None
+        format_name = format_of(job.source)
+        if format_name is None and job.extension is None:  # only its content tells
+            photo = read_photo(job.source, options.max_pixels)
+            format_name = photo.format
+        extension = job.extension or _extension(job.source, format_name, options.format)
+        output = job.folder / f"{job.stem}{extension}"
+        self._check_free(job, output)
+        if options.skip_existing and output.exists():
+            self._written[os.path.realpath(output)] = job.source
+            return Result(str(job.source), str(output), "skipped", name)
+        compared = self._comparison_path(job, output) if options.compare else None
+        for path in (output, compared):
+            if path is not None and path.exists() and not options.overwrite:
+                raise ImageError(
+                    f"{path}: exists already; use --overwrite to replace or --skip-existing to "
+                    "keep what is there"
+                )
+        photo = photo or read_photo(job.source, options.max_pixels)
+        restored = self._deblurrer.restore_photo(
+            photo,
+            options.strength,
+            None if progress is None else lambda share: progress(job, share),
         )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_photo(restored, output, options.quality, options.overwrite)
+        self._written[os.path.realpath(output)] = job.source
+        if compared is not None:
+            write_photo(comparison(photo, restored), compared, overwrite=options.overwrite)
+            self._written[os.path.realpath(compared)] = job.source
+        return Result(
+            str(job.source),
+            str(output),
+            "ok",
+            name,
+            photo.width,
+            photo.height,
+            comparison=str(compared) if compared else None,
+        )
+
+    def _check_free(self, job: Job, path: Path) -> None:
+        """Refuse a result that is an input of this batch or another file's result."""
+        real = os.path.realpath(path)
+        if real in self._sources:
+            raise ImageError(
+                f"{job.source}: the result would replace the input {path}; choose another -o"
+            )
+        if (other := self._written.get(real)) is not None:
+            raise ImageError(f"{job.source}: its result {path} is already that of {other}")
+
+    def _comparison_path(self, job: Job, output: Path) -> Path:
+        path = output.with_name(f"{stem_of(output)}_compare.jpg")
+        real = os.path.realpath(path)
+        if real in self._written or real in self._sources:  # a.jpg and a.png in one folder
+            path = output.with_name(f"{output.name}_compare.jpg")
+        self._check_free(job, path)
+        return path

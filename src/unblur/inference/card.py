@@ -51,13 +51,34 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         """Parse a card; fields of later versions are ignored, wrong ones are an error."""
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refuse)
+        if not isinstance(values, dict):
+            raise ValueError("it is no JSON object")
         known = {f.name: f for f in dataclasses.fields(cls)}
         card = cls(**{key: value for key, value in values.items() if key in known})
-        for name in ("size_multiple", "min_size", "overlap", "tile", "statistics"):
+        for name, default in ((f.name, f.default) for f in known.values()):
             value = getattr(card, name)
-            if not isinstance(value, int) or value < (name not in ("overlap", "statistics")):
+            if isinstance(default, int) and not _is_count(value):
                 raise ValueError(f"{name} is {value!r}")
+            if isinstance(default, str) and not isinstance(value, str):
+                raise ValueError(f"{name} is {value!r}")
+        if not (isinstance(card.name, str) and isinstance(card.architecture, str)):
+            raise ValueError("its name is no text")
+        if min(card.size_multiple, card.min_size, card.tile) < 1:
+            raise ValueError("a size is zero")
         if max(card.size_multiple, card.min_size, card.overlap) > 4096:
             raise ValueError("sizes are implausibly large")
+        for values in card.measured.values():
+            if not all(isinstance(values[key], int | float) for key in ("psnr_input", "psnr")):
+                raise ValueError("measured holds something other than dB")
+        if not all(isinstance(v, int | float) for v in card.seconds_per_megapixel.values()):
+            raise ValueError("seconds_per_megapixel holds something other than seconds")
         return card
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}")

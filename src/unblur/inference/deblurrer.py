@@ -22,6 +22,8 @@ Pixels = TypeVar("Pixels", bound=NDArray[Any])
 # Side of the patches that whole-image averages are taken from; of the size networks train on.
 STATISTICS_PATCH = 256
 
+MAX_THREADS = 256
+
 
 class Deblurrer:
     """A loaded model that restores photos; immutable, so threads may share one.
@@ -42,8 +44,8 @@ class Deblurrer:
         tile: int | None = None,
         threads: int | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ModelError(f"threads must be at least 1, got {threads}")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise ModelError(f"threads must be between 1 and {MAX_THREADS}, got {threads}")
         self._runtime = load_runtime(find_model(model), runtime, device, threads)
         card = self._runtime.card
         least = max(smallest_tile(card.overlap, card.size_multiple), card.min_size)
@@ -131,6 +133,11 @@ class Deblurrer:
         def restore_tile(rows: Span, columns: Span) -> NDArray[np.float32]:
             blurred = batch(rows, columns)
             restored = self._runtime.run(blurred, statistics)[0]
+            if restored.shape != blurred.shape or not np.isfinite(restored).all():
+                raise ModelError(
+                    f"{card.name}: returned {restored.shape} for {blurred.shape}, or values that "
+                    "are no numbers; the model is unusable"
+                )
             if strength < 1:
                 restored = blurred + np.float32(strength) * (restored - blurred)
             advance()
@@ -171,7 +178,7 @@ def check_pixels(pixels: NDArray[np.generic]) -> None:
         raise ValueError(f"an image is H×W or H×W×3, got an array of shape {pixels.shape}")
     if 0 in pixels.shape:
         raise ValueError(f"the image is empty: its shape is {pixels.shape}")
-    if pixels.dtype in (np.uint8, np.uint16):
+    if pixels.dtype.newbyteorder("=") in (np.uint8, np.uint16):
         return
     if not np.issubdtype(pixels.dtype, np.floating):
         raise ValueError(f"pixels are uint8, uint16 or float, not {pixels.dtype}")

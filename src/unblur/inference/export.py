@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unblur.imaging import atomic_path
+from unblur.files import atomic_path
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
 from unblur.inference.describe import describe, synthetic_photo
 from unblur.inference.runtimes.onnx import OnnxRuntime

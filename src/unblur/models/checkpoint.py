@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unblur.files import atomic_path
 from unblur.models import registry
 from unblur.models.base import RestorationModel
 from unblur.models.registry import ConfigError, create_model
@@ -28,10 +29,9 @@ def save_checkpoint(
     from safetensors.torch import save_file
 
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.partial")
     metadata = {"architecture": architecture, "options": json.dumps(options)}
-    save_file(weights, temporary, metadata=metadata)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, metadata=metadata)
 
 
 def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:

@@ -66,4 +66,11 @@ def create_model(name: str, **options: Any) -> nn.Module:
     for option in options:
         if option not in valid:
             raise unknown(f"option of {name}", option, valid)
-    return _architectures[name](**options)
+    try:
+        return _architectures[name](**options)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
+        # torch's own words for a width of zero or a depth that is no number
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ConfigError(f"{name} cannot be built with {shown} ({error})") from error

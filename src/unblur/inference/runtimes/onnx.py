@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +17,25 @@ if TYPE_CHECKING:
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def onnx_devices() -> list[str]:
-    """The devices that the installed ONNX Runtime can use."""
+def _onnxruntime() -> Any:
+    # Restoring a photo is nobody else's business.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    available = onnxruntime.get_available_providers()
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def onnx_devices() -> list[str]:
+    """The devices that the installed ONNX Runtime can use."""
+    available = _onnxruntime().get_available_providers()
     return [device for device, provider in _PROVIDERS.items() if provider in available]
 
 
 def open_session(
     path: Path, threads: int | None, device: str = "cpu", optimize: bool = True
 ) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads:
@@ -55,7 +62,7 @@ def card_of(session: onnxruntime.InferenceSession, path: Path) -> ModelCard:
         raise ModelError(f"{path}: has no unblur card; make the file with `unblur export`")
     try:
         return ModelCard.from_json(text)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: its card is damaged ({error})") from error
 
 
@@ -92,5 +99,5 @@ class OnnxRuntime:
         except Exception as error:
             if out_of_memory(error):
                 raise TileMemoryError(str(error)) from error
-            raise
+            raise ModelError(f"{self.card.name}: cannot run ({_first_line(error)})") from error
         return outputs[0], outputs[1] if self.card.statistics else None

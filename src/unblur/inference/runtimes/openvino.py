@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from unblur.inference.card import ModelError
 from unblur.inference.runtimes.base import Array, TileMemoryError, out_of_memory
 from unblur.inference.runtimes.onnx import feeds, read_card
 
 
-def openvino_devices() -> list[str]:
+def _openvino() -> Any:
+    # Restoring a photo is nobody else's business: without this module OpenVINO reports nothing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    return [device.lower() for device in openvino.Core().available_devices]
+    return openvino
+
+
+def openvino_devices() -> list[str]:
+    return [device.lower() for device in _openvino().Core().available_devices]
 
 
 class OpenVinoRuntime:
@@ -21,8 +29,7 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, path: Path, device: str, threads: int | None) -> None:
-        import openvino
-
+        openvino = _openvino()
         self.device = device
         self.card = read_card(path)
         # Without the hint, OpenVINO computes in bf16 where the processor can.
@@ -44,5 +51,5 @@ class OpenVinoRuntime:
         except Exception as error:
             if out_of_memory(error):
                 raise TileMemoryError(str(error)) from error
-            raise
+            raise ModelError(f"{self.card.name}: cannot run ({str(error)[:160]})") from error
         return outputs[0], outputs[1] if self.card.statistics else None
