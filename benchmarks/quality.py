@@ -94,7 +94,7 @@ def main() -> None:
         worst = (values[:, 1] - values[:, 0]).min()
         line = f"{given:8.2f}{restored_mean:10.2f}{restored_mean - given:+8.2f}{worst:+8.2f}"
         print(f"{name:42}{line}{len(values):8}", flush=True)
-        if args.per_kernel and len(rows) > 1:
+        if args.per_kernel and 1 < len(rows) < len(values):
             for part, part_values in rows.items():
                 given_, restored_ = np.mean(part_values, axis=0)
                 print(f"  {part:40}{given_:8.2f}{restored_:10.2f}{restored_ - given_:+8.2f}")

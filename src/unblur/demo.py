@@ -76,7 +76,7 @@ def _shop(draw: ImageDraw.ImageDraw, width: int, ground: int) -> None:
     draw.text(
         (left + 400, top + 26),
         "open 8 to 22: coffee & cake",
-        font=ImageFont.load_default(30),
+        font=ImageFont.load_default(28),
         fill=(40, 40, 40),
     )
     for pane in range(5):
@@ -105,8 +105,8 @@ def _trees(image: Image.Image, rng: np.random.Generator, ground: int) -> None:
 
 def shaken(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The scene as a shaking hand would have photographed it."""
-    rng = np.random.default_rng(11)
-    kernel = shake_kernel(rng, extent=7, exposure=0.6, shakiness=0.4)
+    rng = np.random.default_rng(5)
+    kernel = shake_kernel(rng, extent=3, exposure=0.6, shakiness=0.4)
     blurred = blur_photo(scene.astype(np.float32) / np.float32(255), kernel)
     noisy = add_noise(blurred, rng, read_sigma=1 / 255)
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)

