@@ -1,4 +1,4 @@
-"""Train the shipped `small` model on blur made on the fly (`--help` shows the options).
+"""Train a network, by default the shipped `small`, on blur made on the fly (see `--help`).
 
 A plain loop on purpose: one process, a wall-clock budget, checkpoints that resume. It needs the
 `train` extra and the folder of sharp photos and pairs that docs/data.md describes.
@@ -31,7 +31,7 @@ from unblur.blur import (
     gaussian_kernel,
     shake_kernel,
 )
-from unblur.models.unshuffle_unet import UnshuffleUNet
+from unblur.models import create_model
 
 Pixels = NDArray[np.uint8]
 REACH = 20  # pixels of context around a crop, so that kernels up to 41 px never see its border
@@ -190,6 +190,8 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=90, help="wall-clock budget, over all runs"
     )
+    parser.add_argument("--network", default="unshuffle_unet")
+    parser.add_argument("--options", default="{}", help="the network's options, as JSON")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--late-crop", type=int, default=192, help="crop in the last third")
@@ -202,12 +204,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    options = {
-        "widths": [24, 48, 96, 128],
-        "encoder_blocks": [1, 2, 2, 4],
-        "decoder_blocks": [1, 2, 2],
-    }
-    model = UnshuffleUNet(**options).to(memory_format=torch.channels_last)
+    options = json.loads(args.options)
+    model = create_model(args.network, **options).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
@@ -283,9 +281,9 @@ def main() -> None:
                 },
             )
     save(
-        args.out / "small.pt",
+        args.out / "model.pt",
         {
-            "architecture": "unshuffle_unet",
+            "architecture": args.network,
             "options": options,
             "state_dict": average.state_dict(),
         },
