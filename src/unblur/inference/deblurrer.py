@@ -21,8 +21,7 @@ Pixels = TypeVar("Pixels", bound=NDArray[Any])
 
 # Side of the patches that whole-image averages are taken from; of the size networks train on.
 STATISTICS_PATCH = 256
-# At most so many of them along each axis; with 6 × 6 a tiled light_unet agrees with the untiled one
-# within 1/255 at all but a few of 10,000 values, with 4 × 4 at all but a few of 1,000.
+# At most so many of them along each axis: docs/models.md says what fewer cost.
 STATISTICS_ACROSS = 6
 
 MAX_THREADS = 256
