@@ -102,6 +102,17 @@ def test_tiles_agree_with_the_whole(real_photo: np.ndarray, kind: str) -> None:
     assert difference.max() < 4 / 255
 
 
+@pytest.mark.parametrize("tile", [128, 200, 256])
+def test_small_tiles_work_too(real_photo: np.ndarray, small: Deblurrer, tile: int) -> None:
+    """Asked for less memory than its overlap needs, the engine overlaps less."""
+    photo = (real_photo[:400, :500] / 255).astype(np.float32)
+    photo = convolve(photo, defocus_kernel(2)).clip(0, 1)
+    whole = small.restore_pixels(photo)
+    tiled = Deblurrer("small", runtime="onnxruntime", tile=tile).restore_pixels(photo)
+    assert np.abs(whole - tiled).mean() < 0.1 / 255
+    assert np.quantile(np.abs(whole - tiled), 0.99) < 1 / 255
+
+
 def test_threads_may_share_a_deblurrer(scene: np.ndarray, small: Deblurrer) -> None:
     parts = [scene[y : y + 150, x : x + 170 + y] for y in (0, 90, 300) for x in (0, 200, 400)]
     alone = [small.restore_pixels(part) for part in parts]

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unblur.inference.tiles import Span, assemble, cut, plan_axis, plan_tiles, seam, smallest_tile
+from unblur.inference.tiles import (
+    Span,
+    assemble,
+    cut,
+    fitting_overlap,
+    plan_axis,
+    plan_tiles,
+    seam,
+    smallest_tile,
+)
 from unblur.padding import padded_length, reflected_indices
 
 sizes = st.integers(1, 700)
@@ -62,6 +71,14 @@ def test_unchanged_tiles_assemble_to_the_image(
         result[start:next_row] = strip
     assert next_row == height
     assert np.allclose(result, image, atol=1e-6)
+
+
+@given(tile=st.integers(64, 3000), overlap=st.integers(0, 300), multiple=multiples)
+def test_overlaps_fit_their_tiles(tile: int, overlap: int, multiple: int) -> None:
+    fitting = fitting_overlap(tile, overlap, multiple)
+    assert fitting <= overlap
+    assert smallest_tile(fitting, multiple) <= tile
+    assert max(span.stop for span in plan_axis(tile, tile, fitting, multiple, 1)) <= tile + multiple
 
 
 def test_seams_are_monotonous_and_smooth() -> None:

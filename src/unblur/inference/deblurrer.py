@@ -13,7 +13,7 @@ from unblur.imaging import Photo
 from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.models import find_model
 from unblur.inference.runtimes import TileMemoryError, load_runtime
-from unblur.inference.tiles import Span, assemble, cut, plan_tiles, smallest_tile
+from unblur.inference.tiles import Span, assemble, cut, fitting_overlap, plan_tiles, smallest_tile
 from unblur.padding import padded_length
 
 Progress = Callable[[float], None]
@@ -25,6 +25,7 @@ STATISTICS_PATCH = 256
 STATISTICS_ACROSS = 6
 
 MAX_THREADS = 256
+LEAST_OVERLAP = 16  # pixels; with less, even small tiles are not worth their seams
 
 
 class Deblurrer:
@@ -33,7 +34,8 @@ class Deblurrer:
     model: the name of a shipped model or the path of a model file (.onnx or a checkpoint).
     runtime: "auto", "onnxruntime", "openvino" or "torch" (for checkpoints).
     device: "auto", "cpu", "cuda", "mps", or one that `unblur info` lists.
-    tile: side of the tiles in pixels; None leaves it to the model's card.
+    tile: side of the tiles in pixels; None leaves it to the model's card. Tiles of less than about
+        four times the card's overlap overlap less, and may differ a little at their seams.
     threads: processor threads for one photo; None leaves it to the runtime.
     Raises ModelError for a model, runtime or device that is not there.
     """
@@ -50,7 +52,8 @@ class Deblurrer:
             raise ModelError(f"threads must be between 1 and {MAX_THREADS}, got {threads}")
         self._runtime = load_runtime(find_model(model), runtime, device, threads)
         card = self._runtime.card
-        least = max(smallest_tile(card.overlap, card.size_multiple), card.min_size)
+        least_overlap = min(card.overlap, LEAST_OVERLAP)
+        least = max(smallest_tile(least_overlap, card.size_multiple), card.min_size)
         if tile is not None and tile < least:
             raise ModelError(f"tile must be at least {least} for {card.name}, got {tile}")
         self._tile, self._smallest_tile = max(tile or card.tile, least), least
@@ -108,7 +111,8 @@ class Deblurrer:
     ) -> Pixels:
         card = self.card
         height, width = pixels.shape[:2]
-        plan = plan_tiles(height, width, tile, card.overlap, card.size_multiple, card.min_size)
+        overlap = fitting_overlap(tile, card.overlap, card.size_multiple)
+        plan = plan_tiles(height, width, tile, overlap, card.size_multiple, card.min_size)
         image = pixels if pixels.ndim == 3 else pixels[:, :, None]
         is_integer = np.issubdtype(pixels.dtype, np.integer)
         white = float(np.iinfo(str(pixels.dtype)).max) if is_integer else 1.0

@@ -41,6 +41,11 @@ def smallest_tile(overlap: int, multiple: int) -> int:
     return padded_length(4 * overlap + 4 * multiple, multiple)
 
 
+def fitting_overlap(tile: int, overlap: int, multiple: int) -> int:
+    """The overlap that tiles of a side have room for: less than wanted in small tiles."""
+    return min(overlap, max(0, (tile // multiple - 4) * multiple // 4))
+
+
 def plan_axis(
     length: int, tile: int, overlap: int, multiple: int, minimum: int
 ) -> tuple[Span, ...]:
