@@ -119,14 +119,17 @@ def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
 
 
 def make_demo(folder: Path, model: str) -> tuple[float, float]:
-    """Write original, blurred, restored and compared; returns the PSNR of the middle two."""
+    """Write original, blurred, restored and compared, over earlier ones.
+
+    Returns the PSNR of the middle two.
+    """
     deblurrer = Deblurrer(model)
     scene = draw_scene()
     original, blurred = Photo(scene), Photo(shaken(scene))
     restored = deblurrer.restore_photo(blurred)
     folder.mkdir(parents=True, exist_ok=True)
-    write_photo(original, folder / "original.png")
-    write_photo(blurred, folder / "blurred.png")
-    write_photo(restored, folder / "restored.png")
-    write_photo(comparison(blurred, restored), folder / "compare.png")
+    write_photo(original, folder / "original.png", overwrite=True)
+    write_photo(blurred, folder / "blurred.png", overwrite=True)
+    write_photo(restored, folder / "restored.png", overwrite=True)
+    write_photo(comparison(blurred, restored), folder / "compare.png", overwrite=True)
     return psnr(blurred.pixels, scene), psnr(restored.pixels, scene)

@@ -109,3 +109,4 @@ def test_demo(tmp_path: Path) -> None:
     )
     assert ((restored - sharp) ** 2).mean() < ((blurred - sharp) ** 2).mean()
     assert unblur("demo", "-o", tmp_path / "demo").exit_code == 2
+    assert unblur("demo", "-o", tmp_path / "demo", "--overwrite").exit_code == 0

@@ -351,6 +351,18 @@ def test_a_file_named_twice_is_restored_once(tmp_path: Path, scene: np.ndarray) 
     assert "1 restored" in result.stderr
 
 
+def test_earlier_results_are_not_restored_again(tmp_path: Path, scene: np.ndarray) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_photo(Photo(scene[:40, :50]), folder / "a.png")
+    write_photo(Photo(scene[:40, :50]), folder / "razor_sharp.png")  # a photo's own name
+    assert unblur("run", folder / "a.png", "--compare").exit_code == 0
+    assert len(tree(folder)) == 4
+    result = unblur("run", folder)
+    assert result.exit_code == 0
+    assert tree(tmp_path / "in_sharp") == ["a.png", "razor_sharp.png"]
+
+
 def test_names_with_dots_and_without_extension(tmp_path: Path, scene: np.ndarray) -> None:
     write_photo(Photo(scene[:40, :50]), tmp_path / "x.png")
     content = (tmp_path / "x.png").read_bytes()

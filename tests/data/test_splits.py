@@ -130,7 +130,9 @@ def test_the_commands_on_real_data(data: Path, tmp_path: Path) -> None:
         assert made.exit_code == 0, made.output
     assert unblur("data", "split", gopro, "-o", tmp_path / "1.json").exit_code == 2
     leak = unblur("data", "leak", tmp_path / "42.json", tmp_path / "1.json")
+    assert leak.exit_code == 1
     assert "LEAK: 1 of 1 validation sequences, 6 of 6 images" in leak.output
+    assert unblur("data", "leak", tmp_path / "42.json", tmp_path / "42.json").exit_code == 0
     split = read_split(tmp_path / "42.json")
     assert len(split.part(open_dataset(gopro), "train")) == 5
     wrong = unblur("data", "check", f"hide:{gopro}")

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -111,9 +111,16 @@ def split(
         made = make_split(found, kind.value, seed, ratio, by.value, positions)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_split(made, output)
+    images = sum(made.train.values()) + sum(made.val.values())
     for name, part in (("train", made.train), ("val", made.val)):
         shown = ", ".join(list(part)[:6]) + (", …" if len(part) > 6 else "")
-        typer.echo(f"{name:6} {len(part)} sequences, {sum(part.values())} images: {shown}")
+        count = sum(part.values())
+        share = f"{count / images:.0%}"
+        typer.echo(f"{name:6} {len(part)} sequences, {count} images ({share}): {shown}")
+    if made.frames:
+        short = sum(n < len(made.frames) for n in (made.train | made.val).values())
+        if short:
+            typer.echo(f"note   {short} sequences are too short for all of the frames")
     typer.echo(f"hash   {made.digest[:16]}")
 
 
@@ -131,11 +138,19 @@ def leak(
     validated: Annotated[Path, typer.Argument(metavar="A", help="The split validated on.")],
     trained: Annotated[Path, typer.Argument(metavar="B", help="The split trained on.")],
 ) -> None:
-    """Say what of A's validation stands in B's training."""
+    """Say what of A's validation stands in B's training.
+
+    Exit code 1 when something does.
+    """
     from unblur.data import find_leak, read_split
 
     with data_errors_for_people():
-        found: Any = find_leak(read_split(validated), read_split(trained))
+        first, second = read_split(validated), read_split(trained)
+        found = find_leak(first, second)
+    if first.data != second.data:
+        typer.echo(f"note: A splits {first.data}, B splits {second.data}")
     typer.echo(str(found))
     for name, images in found.sequences.items():
         typer.echo(f"  {name}: {images} images")
+    if found.sequences:
+        raise typer.Exit(1)

@@ -14,6 +14,9 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write to.")] = Path(
         "unblur-demo"
     ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the pictures of an earlier run.")
+    ] = False,
     model: Annotated[
         str, typer.Option(help="A name from `unblur models`, or a model file.")
     ] = "small",
@@ -27,8 +30,10 @@ def demo(
     if output.exists() and not output.is_dir():
         raise fail(f"{output}: is a file; name a folder", 2)
     existing = [name for name in names if (output / name).exists()]
-    if existing:
-        raise fail(f"{output / existing[0]}: exists already; choose another folder with -o", 2)
+    if existing and not overwrite:
+        raise fail(
+            f"{output / existing[0]}: exists already; use --overwrite, or another folder with -o", 2
+        )
     from unblur.demo import make_demo
 
     with errors_for_people():

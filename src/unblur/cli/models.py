@@ -21,10 +21,12 @@ def models(
 ) -> None:
     """Show the models: training data, quality, speed."""
     from unblur.inference import shipped_models
+    from unblur.inference.models import find_model
     from unblur.inference.runtimes.onnx import read_card
 
     paths = files or list(shipped_models().values())
     with errors_for_people():
+        paths = [find_model(path) for path in paths]
         cards = [(path, read_card(path)) for path in paths]
     if as_json:
         rows = [

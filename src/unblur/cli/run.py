@@ -102,7 +102,7 @@ def run(
     warnings.filterwarnings("ignore", module="PIL")
     if overwrite and skip_existing:
         raise fail("--overwrite and --skip-existing exclude each other", 2)
-    from unblur.imaging import ImageError, allow_large_photos, parse_format
+    from unblur.imaging import ImageError, allow_large_photos, parse_format, register_heif
     from unblur.inference import ModelError
     from unblur.inference.batch import Options, UsageError, plan_jobs, run_jobs
     from unblur.inference.deblurrer import Deblurrer
@@ -117,6 +117,8 @@ def run(
             quality,
             int(max_pixels * 1e6),
         )
+        if options.format and options.format.name == "HEIF":
+            register_heif("--format heic")
         plan = plan_jobs(inputs, output, recursive, options.format)
         allow_large_photos(options.max_pixels)
         deblurrer = Deblurrer(model, runtime.value, device, tile, threads)
@@ -127,7 +129,8 @@ def run(
     if plan.ignored:
         shown = ", ".join(path.name for path in plan.ignored[:3])
         more = ", …" if len(plan.ignored) > 3 else ""
-        typer.echo(f"left alone, no photos: {len(plan.ignored)} ({shown}{more})", err=True)
+        why = "no photos, or results of earlier runs"
+        typer.echo(f"left alone ({why}): {len(plan.ignored)} ({shown}{more})", err=True)
     for problem in plan.unreadable:
         fail(problem)
     jobs = plan.jobs

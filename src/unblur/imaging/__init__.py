@@ -18,6 +18,7 @@ from unblur.imaging.reading import (
     allow_large_photos,
     probe_size,
     read_photo,
+    register_heif,
 )
 from unblur.imaging.writing import encode_photo, write_photo
 
@@ -38,6 +39,7 @@ __all__ = [
     "parse_format",
     "probe_size",
     "read_photo",
+    "register_heif",
     "stem_of",
     "write_photo",
 ]

@@ -48,7 +48,8 @@ class Job:
 class Plan:
     """What a batch will do.
 
-    ignored: files in folders that are no photos, and linked folders, which are not entered.
+    ignored: files in folders that are no photos or results of earlier runs, and linked folders,
+        which are not entered.
     unreadable: folders that could not be listed, with the reason.
     """
 
@@ -185,15 +186,22 @@ def _scan(plan: Plan, folder: Path, target: Path, recursive: bool) -> None:
             for name in visible
             if not (here / name).is_symlink() and (here / name).resolve() != inside
         ]
+        stems = {stem_of(Path(file)) for file in files}
         for file in sorted(files):
             path = here / file
             if file.startswith("."):
                 continue
-            if path.suffix.lower() in PHOTO_EXTENSIONS:
+            if path.suffix.lower() in PHOTO_EXTENSIONS and not _is_result(path, stems):
                 place_in_target = target / path.relative_to(folder).parent
                 plan.jobs.append(Job(path, place_in_target, stem_of(path)))
             else:
                 plan.ignored.append(path)
+
+
+def _is_result(path: Path, stems: set[str]) -> bool:
+    """Whether a file is what an earlier run left beside a photo, to judge by the names."""
+    stem = stem_of(path).removesuffix("_compare")
+    return stem.endswith("_sharp") and stem.removesuffix("_sharp") in stems
 
 
 def run_jobs(
