@@ -35,7 +35,7 @@ class Deblurrer:
     runtime: "auto", "onnxruntime", "openvino" or "torch" (for checkpoints).
     device: "auto", "cpu", "cuda", "mps", or one that `unblur info` lists.
     tile: side of the tiles in pixels; None leaves it to the model's card. Tiles of less than about
-        four times the card's overlap overlap less, and may differ a little at their seams.
+        3½ times the card's overlap overlap less, and may differ a little at their seams.
     threads: processor threads for one photo; None leaves it to the runtime.
     Raises ModelError for a model, runtime or device that is not there.
     """

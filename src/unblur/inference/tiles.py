@@ -38,12 +38,12 @@ class TilePlan:
 
 def smallest_tile(overlap: int, multiple: int) -> int:
     """The least tile side at which the seams of neighbouring tiles stay apart."""
-    return padded_length(4 * overlap + 4 * multiple, multiple)
+    return padded_length(3 * overlap + 4 * multiple, multiple)
 
 
 def fitting_overlap(tile: int, overlap: int, multiple: int) -> int:
     """The overlap that tiles of a side have room for: less than wanted in small tiles."""
-    return min(overlap, max(0, (tile // multiple - 4) * multiple // 4))
+    return min(overlap, max(0, (tile // multiple - 4) * multiple // 3))
 
 
 def plan_axis(
@@ -93,12 +93,12 @@ def cut(pixels: NDArray[np.generic], rows: Span, columns: Span) -> NDArray[np.ge
 def seam(before: Span, after: Span, overlap: int) -> tuple[int, Array]:
     """Where the seam between two tiles starts, and the share of the second along it.
 
-    The seam, `overlap` long, is the middle of the zone that both cover; what lies nearer than
-    overlap/2 to a cut edge is not used at all. The share rises as a squared half-sine, whose
-    slope is zero at both ends.
+    The seam, half an `overlap` long, is the middle of the zone that both cover; what lies nearer
+    than ¾ overlap to a cut edge is not used at all. The share rises as a squared half-sine,
+    whose slope is zero at both ends.
     """
     zone = before.stop - after.start
-    length = max(1, overlap)
+    length = max(1, overlap // 2)
     margin = (zone - length) // 2
     phase = (np.arange(length, dtype=np.float32) + 0.5) / length
     return after.start + margin, np.sin(phase * (np.pi / 2)) ** 2
