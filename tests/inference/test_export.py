@@ -34,6 +34,7 @@ def test_every_network_is_exported(tmp_path: Path, name: str) -> None:
     assert card.licence == "MIT"
     assert card.weights_sha256 == weights_hash(network)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert b"site-packages" not in path.read_bytes()  # nor any other path of this machine
     runtime = OnnxRuntime(path, "cpu", None)
     multiple = card.size_multiple
     for batch, rows, columns in ((1, 3, 5), (3, 4, 2)):

@@ -75,6 +75,9 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
             dynamic_shapes=tuple(shapes),
         )
     assert program is not None  # noqa: S101 (dynamo=True always returns one)
+    for node in program.model.graph:
+        # PyTorch notes the stack of source files behind every node, paths of this machine included.
+        node.metadata_props.clear()
     program.model.metadata_props[CARD_KEY] = card.to_json()
     program.model.producer_name = "unblur"
     program.save(str(path))
