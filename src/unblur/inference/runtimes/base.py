@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.inference.card import ModelCard
+from unblur.inference.card import ModelCard, ModelError
 
 Array = NDArray[np.float32]
 
@@ -50,3 +50,15 @@ def out_of_memory(error: Exception) -> bool:
             "could not allocate",
         )
     )
+
+
+def first_line(error: Exception) -> str:
+    """What a library says first, short enough for a line of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def run_failure(card: ModelCard, error: Exception) -> TileMemoryError | ModelError:
+    """The error to raise for one that a runtime raised while it ran a model."""
+    if out_of_memory(error):
+        return TileMemoryError(str(error))
+    return ModelError(f"{card.name}: cannot run ({first_line(error)})")

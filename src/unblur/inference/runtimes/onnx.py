@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
-from unblur.inference.runtimes.base import Array, TileMemoryError, out_of_memory
+from unblur.inference.runtimes.base import Array, first_line, run_failure
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -48,12 +48,8 @@ def open_session(
         return onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDERS[device]])
     except Exception as error:
         raise ModelError(
-            f"{path}: cannot be loaded as an ONNX model ({_first_line(error)})"
+            f"{path}: cannot be loaded as an ONNX model ({first_line(error)})"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def card_of(session: onnxruntime.InferenceSession, path: Path) -> ModelCard:
@@ -97,7 +93,5 @@ class OnnxRuntime:
         try:
             outputs = self._session.run(None, feeds(self.card, batch, statistics, weight))
         except Exception as error:
-            if out_of_memory(error):
-                raise TileMemoryError(str(error)) from error
-            raise ModelError(f"{self.card.name}: cannot run ({_first_line(error)})") from error
+            raise run_failure(self.card, error) from error
         return outputs[0], outputs[1] if self.card.statistics else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur.inference.card import ModelError
-from unblur.inference.runtimes.base import Array, TileMemoryError, out_of_memory
+from unblur.inference.runtimes.base import Array, first_line, run_failure
 from unblur.inference.runtimes.onnx import feeds, read_card
 
 
@@ -40,7 +40,7 @@ class OpenVinoRuntime:
         try:
             self._model = core.compile_model(str(path), device.upper(), config)
         except Exception as error:
-            raise ModelError(f"{path}: OpenVINO cannot load it ({str(error)[:160]})") from error
+            raise ModelError(f"{path}: OpenVINO cannot load it ({first_line(error)})") from error
 
     def run(
         self, batch: Array, statistics: Array | None = None, weight: float = 1.0
@@ -49,7 +49,5 @@ class OpenVinoRuntime:
         try:
             outputs = request.infer(feeds(self.card, batch, statistics, weight))
         except Exception as error:
-            if out_of_memory(error):
-                raise TileMemoryError(str(error)) from error
-            raise ModelError(f"{self.card.name}: cannot run ({str(error)[:160]})") from error
+            raise run_failure(self.card, error) from error
         return outputs[0], outputs[1] if self.card.statistics else None
