@@ -108,7 +108,7 @@ def shaken(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rng = np.random.default_rng(5)
     kernel = shake_kernel(rng, extent=3, exposure=0.6, shakiness=0.4)
     blurred = blur_photo(scene.astype(np.float32) / np.float32(255), kernel)
-    noisy = add_noise(blurred, rng, read_sigma=1 / 255)
+    noisy = add_noise(blurred, rng, read=1 / 255)
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from unblur.blur import (
     add_noise,
     blur_photo,
-    compress_jpeg,
+    compress,
     convolve,
     defocus_kernel,
     gaussian_kernel,
@@ -93,12 +93,12 @@ def test_transfer_curves_are_inverse(value: float) -> None:
 
 def test_noise_statistics() -> None:
     flat = np.full((200, 200, 3), 0.25, np.float32)
-    noisy = add_noise(flat, np.random.default_rng(0), read_sigma=0.01, shot_gain=0.0004)
+    noisy = add_noise(flat, np.random.default_rng(0), read=0.01, shot=0.0004)
     assert noisy.mean() == pytest.approx(0.25, abs=2e-4)
     assert noisy.std() == pytest.approx(np.sqrt(0.01**2 + 0.0004 * 0.25), rel=0.02)
 
 
 def test_jpeg(scene: np.ndarray) -> None:
     photo = (scene / 255).astype(np.float32)
-    good, bad = (np.abs(compress_jpeg(photo, q) - photo).mean() for q in (95, 20))
+    good, bad = (np.abs(compress(photo, "JPEG", q) - photo).mean() for q in (95, 20))
     assert 0 < good < bad < 0.1

@@ -1,17 +1,110 @@
-"""How blur is made: kernels, convolution in linear light, and the camera that records it."""
+"""How blur is made: kernels, convolution, cameras, and how they are put together.
 
-from unblur.blur.camera import add_noise, compress_jpeg
+`parse_degradation("photo")` or `GaussianBlur(sigma=(0, 3))` describe; `draw` makes the random
+choices; the result spoils arrays and torch tensors alike.
+"""
+
+from unblur.blur.camera import (
+    Jpeg,
+    Rescale,
+    Saturation,
+    SensorNoise,
+    Sharpen,
+    WebP,
+    add_noise,
+    compress,
+)
 from unblur.blur.convolution import blur_photo, convolve, linear_to_srgb, srgb_to_linear
-from unblur.blur.kernels import defocus_kernel, gaussian_kernel, shake_kernel
+from unblur.blur.degradation import (
+    Degradation,
+    build_degradation,
+    list_presets,
+    parse_degradation,
+    spoil,
+)
+from unblur.blur.errors import BlurError
+from unblur.blur.frames import FrameAverage, average_frames
+from unblur.blur.kernel_blurs import (
+    DefocusBlur,
+    GaussianBlur,
+    KernelBlur,
+    LinearMotionBlur,
+    MeasuredBlur,
+    PillowGaussianBlur,
+    ShakeBlur,
+)
+from unblur.blur.kernels import (
+    Kernel,
+    aperture_kernel,
+    defocus_kernel,
+    gaussian_kernel,
+    motion_kernel,
+    pillow_gaussian_kernel,
+    read_kernel,
+    shake_kernel,
+)
+from unblur.blur.local_blurs import ObjectMotion, VaryingBlur
+from unblur.blur.parameters import Choice, LogUniform, Parameter
+from unblur.blur.steps import (
+    STEPS,
+    Drawn,
+    LinearLight,
+    OneOf,
+    Sequential,
+    Shuffled,
+    Sometimes,
+    Step,
+    Unchanged,
+)
 
 __all__ = [
+    "STEPS",
+    "BlurError",
+    "Choice",
+    "DefocusBlur",
+    "Degradation",
+    "Drawn",
+    "FrameAverage",
+    "GaussianBlur",
+    "Jpeg",
+    "Kernel",
+    "KernelBlur",
+    "LinearLight",
+    "LinearMotionBlur",
+    "LogUniform",
+    "MeasuredBlur",
+    "ObjectMotion",
+    "OneOf",
+    "Parameter",
+    "PillowGaussianBlur",
+    "Rescale",
+    "Saturation",
+    "SensorNoise",
+    "Sequential",
+    "ShakeBlur",
+    "Sharpen",
+    "Shuffled",
+    "Sometimes",
+    "Step",
+    "Unchanged",
+    "VaryingBlur",
+    "WebP",
     "add_noise",
+    "aperture_kernel",
+    "average_frames",
     "blur_photo",
-    "compress_jpeg",
+    "build_degradation",
+    "compress",
     "convolve",
     "defocus_kernel",
     "gaussian_kernel",
     "linear_to_srgb",
+    "list_presets",
+    "motion_kernel",
+    "parse_degradation",
+    "pillow_gaussian_kernel",
+    "read_kernel",
     "shake_kernel",
+    "spoil",
     "srgb_to_linear",
 ]

@@ -1,38 +1,88 @@
-"""Blur kernels as small arrays: odd-sized, float32, non-negative, summing to one."""
+"""Blur kernels as small arrays: odd sides, float32, non-negative, summing to one."""
 
 from __future__ import annotations
 
 import math
+from functools import reduce
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from unblur.blur.errors import BlurError
 
 Kernel = NDArray[np.float32]
+_SUPERSAMPLING = 8
+_LARGEST_SIDE = 1025  # of a kernel from a file
 
 
 def _normalized(kernel: NDArray[np.floating]) -> Kernel:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def gaussian_kernel(sigma: float, size: int | None = None) -> Kernel:
-    """Isotropic Gaussian of standard deviation `sigma` in pixels.
+def gaussian_kernel(
+    sigma: float, size: int | None = None, ratio: float = 1.0, angle: float = 0.0
+) -> Kernel:
+    """Gaussian of standard deviation `sigma` in pixels along its longer axis.
 
-    `size` is the odd side of the kernel; by default it reaches three sigma to each side.
-    Raises ValueError for a negative sigma or an even size.
+    size: the odd side of the kernel; by default it reaches three sigma to each side.
+    ratio: shorter axis over longer one, in (0, 1]; 1 is round.
+    angle: direction of the longer axis in degrees, counter-clockwise from the horizontal.
+    Raises BlurError for a negative sigma, an even size or a ratio out of range.
     """
     if sigma < 0:
-        raise ValueError(f"sigma must not be negative, got {sigma}")
+        raise BlurError(f"sigma must not be negative, got {sigma}")
+    if not 0 < ratio <= 1:
+        raise BlurError(f"ratio must be in (0, 1], got {ratio}")
     if size is None:
         size = 2 * math.ceil(3 * sigma) + 1
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"the size of a kernel must be odd and positive, got {size}")
+        raise BlurError(f"the size of a kernel must be odd and positive, got {size}")
+    offsets = np.arange(size) - size // 2
     if sigma == 0:
-        line = np.zeros(size)
-        line[size // 2] = 1.0
-    else:
-        offsets = np.arange(size) - size // 2
+        line = (offsets == 0).astype(float)
+        return _normalized(np.outer(line, line))
+    if ratio == 1:
         line = np.exp(-0.5 * (offsets / sigma) ** 2)
+        return _normalized(np.outer(line, line))
+    direction = math.radians(angle)
+    across, down = np.meshgrid(offsets, offsets)
+    along = across * math.cos(direction) - down * math.sin(direction)
+    aside = across * math.sin(direction) + down * math.cos(direction)
+    # The narrow axis keeps a tenth of a pixel, so that the central value never vanishes.
+    narrow = max(sigma * ratio, 0.1)
+    return _normalized(np.exp(-0.5 * ((along / sigma) ** 2 + (aside / narrow) ** 2)))
+
+
+def pillow_gaussian_kernel(radius: float) -> Kernel:
+    """The kernel of Pillow's `ImageFilter.GaussianBlur(radius)`: three extended box blurs.
+
+    After P. Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box
+    filtering", SSVM 2011. Pillow also rounds to 8 bits between passes, which this does not.
+    """
+    if radius < 0:
+        raise BlurError(f"radius must not be negative, got {radius}")
+    variance = radius**2 / 3  # of each of three passes
+    whole = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
+    edge = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
+    edge /= 6 * (variance - (whole + 1) ** 2)
+    box = np.concatenate([[edge], np.ones(2 * whole + 1), [edge]])
+    line = reduce(np.convolve, [box / box.sum()] * 3)
     return _normalized(np.outer(line, line))
+
+
+def _supersampled(reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(x, y) of 8 × 8 points in each pixel of a kernel; y points down."""
+    side = (2 * reach + 1) * _SUPERSAMPLING
+    fine = (np.arange(side) + 0.5) / _SUPERSAMPLING - (2 * reach + 1) / 2
+    return fine[None, :], fine[:, None]
+
+
+def _coverage(inside: NDArray[np.bool_]) -> Kernel:
+    side = inside.shape[0] // _SUPERSAMPLING
+    blocks = inside.reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING)
+    return _normalized(blocks.mean(axis=(1, 3)))
 
 
 def defocus_kernel(radius: float) -> Kernel:
@@ -41,13 +91,56 @@ def defocus_kernel(radius: float) -> Kernel:
     Its rim is anti-aliased by 8 × 8 supersampling, so the radius need not be whole.
     """
     if radius < 0:
-        raise ValueError(f"radius must not be negative, got {radius}")
-    reach = math.ceil(radius)
-    samples = 8
+        raise BlurError(f"radius must not be negative, got {radius}")
+    x, y = _supersampled(math.ceil(radius))
+    return _coverage(x**2 + y**2 <= max(radius, 0.5) ** 2)
+
+
+def aperture_kernel(radius: float, blades: int, angle: float = 0.0) -> Kernel:
+    """The same through a diaphragm of straight blades: a regular polygon.
+
+    radius: of the circle around it, in pixels. angle: by which it is turned, in degrees.
+    """
+    if radius < 0 or blades < 3:
+        raise BlurError(f"needs a radius ≥ 0 and at least 3 blades, got {radius} and {blades}")
+    x, y = _supersampled(math.ceil(radius))
+    sector = 2 * math.pi / blades
+    from_corner = np.mod(np.arctan2(-y, x) - math.radians(angle), sector) - sector / 2
+    distance = np.hypot(x, y) * np.cos(from_corner)
+    return _coverage(distance <= max(radius, 0.71) * math.cos(sector / 2))
+
+
+def _trace(x: NDArray[np.float64], y: NDArray[np.float64]) -> Kernel:
+    """Points of equal light around the origin, splatted with bilinear weights; y points down."""
+    reach = math.ceil(max(np.abs(x).max(), np.abs(y).max())) + 1
     side = 2 * reach + 1
-    fine = (np.arange(side * samples) + 0.5) / samples - side / 2
-    inside = fine[:, None] ** 2 + fine[None, :] ** 2 <= max(radius, 0.5) ** 2
-    return _normalized(inside.reshape(side, samples, side, samples).mean(axis=(1, 3)))
+    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, down = x - column, y - row
+    kernel = np.zeros((side, side))
+    for dy, row_weight in ((0, 1 - down), (1, down)):
+        for dx, column_weight in ((0, 1 - right), (1, right)):
+            np.add.at(kernel, (row + reach + dy, column + reach + dx), row_weight * column_weight)
+    return _without_empty_rim(_normalized(kernel))
+
+
+def _without_empty_rim(kernel: Kernel) -> Kernel:
+    """The kernel with rows and columns of zeros removed, as far as its centre stays central."""
+    used = np.argwhere(kernel > 0) - np.array(kernel.shape) // 2
+    reach = np.abs(used).max()
+    centre = kernel.shape[0] // 2
+    return kernel[centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]
+
+
+def motion_kernel(length: float, angle: float = 0.0) -> Kernel:
+    """Straight, even motion over `length` pixels.
+
+    angle: in degrees, counter-clockwise from the horizontal.
+    """
+    if length < 0:
+        raise BlurError(f"length must not be negative, got {length}")
+    way = np.linspace(-length / 2, length / 2, max(2, math.ceil(16 * length)))
+    direction = math.radians(angle)
+    return _trace(way * math.cos(direction), -way * math.sin(direction))
 
 
 def shake_kernel(
@@ -55,6 +148,8 @@ def shake_kernel(
     extent: float,
     exposure: float = 1.0,
     shakiness: float | None = None,
+    frames: int | None = None,
+    softness: float = 0.0,
     steps: int = 256,
 ) -> Kernel:
     """The path of a hand-held camera's shake, seen by the sensor during the exposure.
@@ -68,10 +163,12 @@ def shake_kernel(
     extent: the larger side of the exposed path's bounding box, in pixels.
     exposure: the share of the path that is recorded, in (0, 1]; short ones are nearly straight.
     shakiness: 0 (a smooth sweep) … 1 (nervous); drawn at random when None.
+    frames: only so many moments are seen, as when video frames are averaged; None: all.
+    softness: sigma in pixels of a Gaussian by which lens and sensor soften the path.
     The kernel's centroid lies on its central pixel, so blurring does not shift the picture.
     """
     if not 0 < exposure <= 1:
-        raise ValueError(f"exposure must be in (0, 1], got {exposure}")
+        raise BlurError(f"exposure must be in (0, 1], got {exposure}")
     anxiety = 0.3 * (rng.random() if shakiness is None else shakiness)
     pull = 0.7 * rng.random() / steps
     impulse_probability = 2.0 * rng.random() * anxiety / steps
@@ -94,17 +191,41 @@ def shake_kernel(
 
     box = max(np.ptp(path.real), np.ptp(path.imag), 1e-9)
     # Samples closer than a third of a pixel leave no gaps in the trace.
-    dense = np.linspace(0, recorded - 1, max(recorded, 2, math.ceil(12 * extent)))
+    moments = frames or max(recorded, 2, math.ceil(12 * extent))
+    dense = np.linspace(0, recorded - 1, moments)
     scaled = path * (extent / box)
     x = np.interp(dense, np.arange(recorded), scaled.real)
     y = np.interp(dense, np.arange(recorded), scaled.imag)
-    x, y = x - x.mean(), y - y.mean()
-    reach = math.ceil(max(np.abs(x).max(), np.abs(y).max())) + 1
-    side = 2 * reach + 1
-    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
-    right, down = x - column, y - row
-    kernel = np.zeros((side, side))
-    for dy, row_weight in ((0, 1 - down), (1, down)):
-        for dx, column_weight in ((0, 1 - right), (1, right)):
-            np.add.at(kernel, (row + reach + dy, column + reach + dx), row_weight * column_weight)
-    return _normalized(kernel)
+    kernel = _trace(x - x.mean(), y - y.mean())
+    return _softened(kernel, softness) if softness > 0 else kernel
+
+
+def _softened(kernel: Kernel, sigma: float) -> Kernel:
+    line = gaussian_kernel(sigma)
+    line = line[line.shape[0] // 2] / line[line.shape[0] // 2].sum()
+    rows = np.apply_along_axis(np.convolve, 1, kernel, line)
+    return _normalized(np.apply_along_axis(np.convolve, 0, rows, line))
+
+
+def read_kernel(path: Path) -> Kernel:
+    """A kernel from a .npy array or from the grey values of a .png picture.
+
+    It is made odd-sided by a row or column of zeros and normalized. Raises BlurError for files
+    that are no kernel: not two-dimensional, negative, empty, not finite or over 1025 pixels.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                values = np.lib.format.read_array(file, allow_pickle=False).astype(np.float64)
+        else:
+            with PillowImage.open(path) as picture:
+                if max(picture.size) > _LARGEST_SIDE:
+                    raise ValueError(f"is larger than {_LARGEST_SIDE} pixels")
+                values = np.asarray(picture.convert("F"), np.float64)
+    except (OSError, ValueError, PillowImage.DecompressionBombError) as error:
+        raise BlurError(f"{path}: is no kernel ({error})") from error
+    if values.ndim != 2 or max(values.shape, default=0) > _LARGEST_SIDE:
+        raise BlurError(f"{path}: a kernel has two sides of at most {_LARGEST_SIDE} pixels")
+    if not np.isfinite(values).all() or values.min(initial=0) < 0 or values.sum() <= 0:
+        raise BlurError(f"{path}: a kernel's values are not negative and not all zero")
+    return _normalized(np.pad(values, [(0, 1 - side % 2) for side in values.shape]))

@@ -1,0 +1,196 @@
+"""What every way of spoiling a photo shares, and how steps are put together.
+
+A `Step` is a description with random parameters. `draw` makes every random choice and returns a
+`Drawn` step, which does the same to any photo, as often as it is called. Steps work on photos as
+H×W×C float32 arrays or tensors, values in [0, 1].
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from unblur.blur.arrays import Image, namespace
+from unblur.blur.convolution import linear_to_srgb, srgb_to_linear
+from unblur.blur.errors import BlurError
+from unblur.blur.kernels import Kernel
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A step with every random choice made.
+
+    apply: H×W×C → H×W×C of the same size.
+    records: what was drawn, ready for JSON, one entry per step.
+    kernels: those that were drawn, in order.
+    reach: how many pixels away a pixel's surroundings can matter to it.
+    uniform: whether each kernel acts alike on the whole photo.
+    """
+
+    apply: Callable[[Image], Image]
+    records: tuple[Record, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+    reach: int = 0
+    uniform: bool = True
+
+    def __call__(self, image: Image) -> Image:
+        return self.apply(image)
+
+
+def _unchanged(image: Image) -> Image:
+    return image
+
+
+class Step(ABC):
+    """One way of spoiling a photo; a subclass is a frozen dataclass of its parameters."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Make every random choice."""
+
+
+STEPS: dict[str, type[Step]] = {}
+_Class = TypeVar("_Class", bound=type[Step])
+
+
+def register(name: str) -> Callable[[_Class], _Class]:
+    """Give a step the name that presets and specs call it by."""
+
+    def add(cls: _Class) -> _Class:
+        cls.name = name
+        STEPS[name] = cls
+        return cls
+
+    return add
+
+
+def chain(drawn: Sequence[Drawn]) -> Drawn:
+    """Several drawn steps as one, each working on the result of the one before."""
+    if len(drawn) == 1:
+        return drawn[0]
+
+    def apply(image: Image) -> Image:
+        return reduce(lambda current, step: step.apply(current), drawn, image)
+
+    return Drawn(
+        apply,
+        sum((step.records for step in drawn), ()),
+        sum((step.kernels for step in drawn), ()),
+        sum(step.reach for step in drawn),
+        all(step.uniform for step in drawn),
+    )
+
+
+@register("none")
+@dataclass(frozen=True)
+class Unchanged(Step):
+    """Leaves the photo as it is; an alternative among others."""
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        return Drawn(_unchanged, ({"step": self.name},))
+
+
+@register("sequence")
+@dataclass(frozen=True)
+class Sequential(Step):
+    """Steps one after another."""
+
+    steps: tuple[Step, ...]
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        return chain([step.draw(rng) for step in self.steps])
+
+
+@register("shuffled")
+@dataclass(frozen=True)
+class Shuffled(Step):
+    """Steps one after another, in an order drawn anew each time.
+
+    After X. Wang et al., "Real-ESRGAN: training real-world blind super-resolution with pure
+    synthetic data", ICCV workshops 2021, and K. Zhang et al., "Designing a practical degradation
+    model for deep blind image super-resolution", ICCV 2021.
+    """
+
+    steps: tuple[Step, ...]
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        order = rng.permutation(len(self.steps))
+        return chain([self.steps[index].draw(rng) for index in order])
+
+
+@register("one_of")
+@dataclass(frozen=True)
+class OneOf(Step):
+    """One of several steps; all are equally likely without weights."""
+
+    steps: tuple[Step, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise BlurError("one_of needs at least one step")
+        if self.weights is not None and (
+            len(self.weights) != len(self.steps) or min(self.weights) < 0 or sum(self.weights) <= 0
+        ):
+            raise BlurError("one_of needs a weight for each step, none negative, not all zero")
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        weights = self.weights or (1.0,) * len(self.steps)
+        chances = np.asarray(weights) / sum(weights)
+        return self.steps[int(rng.choice(len(self.steps), p=chances))].draw(rng)
+
+
+@register("sometimes")
+@dataclass(frozen=True)
+class Sometimes(Step):
+    """Steps that happen with a probability, all or none of them."""
+
+    chance: float
+    steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.chance <= 1:
+            raise BlurError(f"chance must be between 0 and 1, got {self.chance:g}")
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        happens = rng.random() < self.chance
+        return chain([step.draw(rng) for step in self.steps]) if happens else Drawn(_unchanged)
+
+
+@register("linear_light")
+@dataclass(frozen=True)
+class LinearLight(Step):
+    """Steps that happen to light, before the camera turns it into code values.
+
+    gamma: the exponent of the camera's curve; sRGB's own curve when None. What has become brighter
+    than white, or darker than black, is clipped afterwards, as a sensor does.
+    """
+
+    steps: tuple[Step, ...]
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gamma is not None and not 1 <= self.gamma <= 4:
+            raise BlurError(f"gamma must be between 1 and 4, got {self.gamma:g}")
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        inner = chain([step.draw(rng) for step in self.steps])
+        gamma = self.gamma
+
+        def apply(image: Image) -> Image:
+            if gamma is None:
+                return linear_to_srgb(inner(srgb_to_linear(image)))
+            light = inner(namespace(image).clip(image, 0, 1) ** gamma)
+            return namespace(image).clip(light, 0, 1) ** (1 / gamma)
+
+        record = {"step": self.name, "gamma": gamma or "srgb", "steps": list(inner.records)}
+        return Drawn(apply, (record,), inner.kernels, inner.reach, inner.uniform)
