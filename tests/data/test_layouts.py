@@ -135,7 +135,7 @@ def test_partners_are_found_by_name_not_by_order(tmp_path: Path) -> None:
 def test_one_image(tmp_path: Path) -> None:
     picture(tmp_path / "one.jpg")
     assert open_dataset(tmp_path / "one.jpg").layout == "image"
-    with pytest.raises(DataError, match="name the image itself"):
+    with pytest.raises(DataError, match="name the file itself"):
         open_dataset(f"image:{tmp_path}")
 
 

@@ -36,6 +36,7 @@ from unblur.blur.kernel_blurs import (
 from unblur.blur.kernels import (
     Kernel,
     aperture_kernel,
+    convolve_kernels,
     defocus_kernel,
     gaussian_kernel,
     motion_kernel,
@@ -96,6 +97,7 @@ __all__ = [
     "build_degradation",
     "compress",
     "convolve",
+    "convolve_kernels",
     "defocus_kernel",
     "gaussian_kernel",
     "linear_to_srgb",

@@ -98,8 +98,7 @@ class ShakeBlur(KernelBlur):
     extent: the larger side of the path's bounding box, in pixels.
     exposure: the share of the path that is recorded, in (0, 1].
     shakiness: 0, a smooth sweep, to 1, nervous.
-    frames: at how many moments the sensor looked, when the exposure is an average of so many video
-        frames; None for a continuous exposure.
+    frames: when the exposure is the mean of so many video frames; None for one without gaps.
     softness: sigma in pixels of the Gaussian by which lens and sensor soften the path.
     """
 

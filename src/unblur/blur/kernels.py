@@ -163,7 +163,8 @@ def shake_kernel(
     extent: the larger side of the exposed path's bounding box, in pixels.
     exposure: the share of the path that is recorded, in (0, 1]; short ones are nearly straight.
     shakiness: 0 (a smooth sweep) … 1 (nervous); drawn at random when None.
-    frames: only so many moments are seen, as when video frames are averaged; None: all.
+    frames: the exposure is the mean of so many video frames, each exposed for half of the time
+        until the next; None for one exposure without gaps.
     softness: sigma in pixels of a Gaussian by which lens and sensor soften the path.
     The kernel's centroid lies on its central pixel, so blurring does not shift the picture.
     """
@@ -191,20 +192,22 @@ def shake_kernel(
 
     box = max(np.ptp(path.real), np.ptp(path.imag), 1e-9)
     # Samples closer than a third of a pixel leave no gaps in the trace.
-    moments = frames or max(recorded, 2, math.ceil(12 * extent))
-    dense = np.linspace(0, recorded - 1, moments)
+    moments = np.linspace(0, 1, max(recorded, 2, math.ceil(12 * extent)))
+    if frames is not None:
+        moments = moments[(moments * (frames - 0.5)) % 1 <= 0.5]
+    dense = moments * (recorded - 1)
     scaled = path * (extent / box)
     x = np.interp(dense, np.arange(recorded), scaled.real)
     y = np.interp(dense, np.arange(recorded), scaled.imag)
     kernel = _trace(x - x.mean(), y - y.mean())
-    return _softened(kernel, softness) if softness > 0 else kernel
+    return convolve_kernels(kernel, gaussian_kernel(softness)) if softness > 0 else kernel
 
 
-def _softened(kernel: Kernel, sigma: float) -> Kernel:
-    line = gaussian_kernel(sigma)
-    line = line[line.shape[0] // 2] / line[line.shape[0] // 2].sum()
-    rows = np.apply_along_axis(np.convolve, 1, kernel, line)
-    return _normalized(np.apply_along_axis(np.convolve, 0, rows, line))
+def convolve_kernels(first: Kernel, second: Kernel) -> Kernel:
+    """The kernel that does at once what two do one after the other."""
+    rows, columns = (a + b - 1 for a, b in zip(first.shape, second.shape, strict=True))
+    product = np.fft.rfft2(first, (rows, columns)) * np.fft.rfft2(second, (rows, columns))
+    return _normalized(np.maximum(np.fft.irfft2(product, (rows, columns)), 0))
 
 
 def read_kernel(path: Path) -> Kernel:

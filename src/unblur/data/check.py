@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
-from unblur.data.layouts import Dataset
-from unblur.data.sources import FileSource, ImageSource, Pair
+from unblur.data.sources import FileSource, ImageSource, StoredSource
 
 
 @dataclass
@@ -70,8 +70,9 @@ def _look(pair: Pair) -> tuple[tuple[int, int] | None, list[str], list[str]]:
 
 
 def _decode(source: ImageSource) -> tuple[tuple[int, int], list[str]]:
-    if not isinstance(source, FileSource):
-        return source.size(), []
+    if not isinstance(source, FileSource | StoredSource):
+        height, width = source.load().shape[:2]
+        return (width, height), []
     photo = source.photo()
     kinds = ["grey"] if photo.is_grey else []
     if photo.pixels.dtype.itemsize == 2:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from unblur.data.dataset import Pair
 from unblur.data.errors import DataError
-from unblur.data.sources import ArraySource, Pair
+from unblur.data.sources import ArraySource
 
 _BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 _LARGEST = 64 * 2**20  # an official batch is 31 MB

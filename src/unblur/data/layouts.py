@@ -8,37 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from unblur.data.cifar import is_cifar, read_cifar
+from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
-from unblur.data.sources import FileSource, Pair
+from unblur.data.manifest import is_prepared, read_prepared
+from unblur.data.mixture import read_mixture
+from unblur.data.sources import FileSource, is_url
 from unblur.imaging import PHOTO_EXTENSIONS
 
 SUBSETS = ("train", "test", "val")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """The pairs of one data set, sorted by name.
-
-    spec: `layout:path`, with the layout that was found for `auto`.
-    problems: files that should have had a partner; empty for a healthy data set.
-    """
-
-    spec: str
-    layout: str
-    pairs: tuple[Pair, ...]
-    problems: tuple[str, ...] = ()
-
-    @property
-    def sequences(self) -> list[str]:
-        return sorted({pair.sequence for pair in self.pairs})
-
-    @property
-    def is_paired(self) -> bool:
-        return any(pair.blurred is not None for pair in self.pairs)
 
 
 Found = tuple[list[Pair], list[str]]
@@ -94,6 +74,10 @@ def _folder(prefix: str) -> Callable[[str], str]:
     return lambda name: prefix + (name.rsplit("/", 1)[0] if "/" in name else name)
 
 
+def _constantly(sequence: str) -> Callable[[str], str]:
+    return lambda _: sequence
+
+
 def _subsets(root: Path) -> list[tuple[str, Path]]:
     """The subsets that exist below a root; the root itself, nameless, when there is none."""
     found = [(name, root / name) for name in SUBSETS if (root / name).is_dir()]
@@ -116,17 +100,16 @@ def _gopro(root: Path, kind: str) -> Found:
         for subset, folder in _subsets(root):
             for place in sorted(folder.iterdir()):
                 if (place / "sharp").is_dir():
+                    sequence = place.name
                     if not (place / kind).is_dir():
                         yield [], [f"{place}: has no folder {kind}"]
                         continue
-                    sequence = place.name
-                    matched, wrong = _match(place / kind, place / "sharp")
-                    yield (
-                        [
-                            Pair(f"{sequence}/{n}", sequence, FileSource(s), FileSource(b), subset)
-                            for n, b, s in matched
-                        ],
-                        wrong,
+                    yield _paired(
+                        place / kind,
+                        place / "sharp",
+                        f"{sequence}/",
+                        subset,
+                        _constantly(sequence),
                     )
 
     return _gather(sequences())
@@ -335,8 +318,14 @@ def read_image(root: Path) -> Found:
     return [Pair(root.stem, root.stem, FileSource(root))], []
 
 
+def read_mix(root: Path) -> Found:
+    """A YAML file that lists data sets and their weights (`mixture.read_mixture`)."""
+    return read_mixture(root, open_dataset)
+
+
 # In the order of detection: the particular before the general.
 LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Found]]] = {
+    "prepared": (is_prepared, read_prepared),
     "gopro": (is_gopro, read_gopro),
     "gopro_gamma": (lambda _: False, read_gopro_gamma),
     "reds": (is_reds, read_reds),
@@ -347,13 +336,15 @@ LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Found]]] = {
     "flat": (is_flat, read_flat),
     "sharp": (lambda root: next(iter(images_below(root)), None) is not None, read_sharp),
     "image": (lambda _: False, read_image),
+    "mix": (lambda _: False, read_mix),
 }
+_FILE_LAYOUTS = {".txt": "realblur", ".yaml": "mix", ".yml": "mix"}
 
 
 def detect(root: Path) -> str:
     """The layout of a path. Raises DataError when it looks like none."""
     if root.is_file():
-        return "realblur" if root.suffix == ".txt" else "image"
+        return _FILE_LAYOUTS.get(root.suffix.lower(), "image")
     for name, (looks_like, _) in LAYOUTS.items():
         if looks_like(root):
             return name
@@ -372,20 +363,28 @@ def open_dataset(spec: str | Path) -> Dataset:
         if separator and re.fullmatch(r"[a-z_]+", layout) and not Path(text).exists():
             raise DataError(f"unknown layout '{layout}' in '{text}': one of {', '.join(LAYOUTS)}")
         layout, rest = "auto", text
+    if is_url(rest):
+        if layout not in ("prepared", "auto"):
+            raise DataError(f"{rest}: only prepared data sets and shards can be read by URL")
+        pairs, _ = read_prepared(rest)
+        return Dataset(f"prepared:{rest}", "prepared", _ordered(pairs))
     root = Path(rest).expanduser()
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
     if layout == "auto":
         layout = detect(root)
-    if root.is_file() and layout not in ("image", "realblur"):
+    if root.is_file() and layout not in ("image", *_FILE_LAYOUTS.values()):
         raise DataError(f"{root}: is a file, but the layout {layout} is a folder")
-    if root.is_dir() and layout == "image":
-        raise DataError(f"{root}: is a folder; name the image itself, or use sharp:{root}")
+    if root.is_dir() and layout in ("image", "mix"):
+        raise DataError(f"{root}: is a folder; name the file itself, or use sharp:{root}")
     pairs, problems = LAYOUTS[layout][1](root)
     if not pairs:
         raise DataError(f"{root}: has no pairs in the layout {layout}{_instead(root, layout)}")
-    ordered = tuple(sorted(pairs, key=lambda pair: pair.name))
-    return Dataset(f"{layout}:{root}", layout, ordered, tuple(problems))
+    return Dataset(f"{layout}:{root}", layout, _ordered(pairs), tuple(problems))
+
+
+def _ordered(pairs: list[Pair]) -> tuple[Pair, ...]:
+    return tuple(sorted(pairs, key=lambda pair: pair.name))
 
 
 def _instead(root: Path, layout: str) -> str:

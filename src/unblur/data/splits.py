@@ -16,9 +16,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
-from unblur.data.layouts import Dataset
-from unblur.data.sources import Pair
 from unblur.files import atomic_path
 
 Kind = Literal["original", "sequence", "frames"]

@@ -1,70 +1,15 @@
-"""`unblur data`: checking, splitting and comparing data sets."""
+"""`unblur data split` and `unblur data leak`: what trains, what validates, what does both."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from unblur.cli.data.arguments import DataArgument, data_errors_for_people, parse_positions
 from unblur.cli.errors import fail
-
-data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and split data sets.")
-
-DataArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="layout:path or a path: gopro, gopro_gamma, reds, hide, realblur, rsblur, cifar, "
-        "flat, sharp, image, auto.",
-    ),
-]
-
-
-@contextmanager
-def data_errors_for_people() -> Iterator[None]:
-    from unblur.data import DataError
-
-    try:
-        yield
-    except DataError as error:
-        raise fail(str(error), 1) from None
-
-
-@data.command()
-def check(dataset: DataArgument) -> None:
-    """Look through a data set for what would stop or spoil a training.
-
-    Decodes every image. Exit code 1 when something is wrong.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from unblur.data import check_dataset, open_dataset
-
-    with data_errors_for_people():
-        found = open_dataset(dataset)
-    with Progress(
-        console=Console(stderr=True), disable=not Console(stderr=True).is_terminal
-    ) as bar:
-        task = bar.add_task("decoding", total=len(found.pairs) or 1)
-        report = check_dataset(found, lambda done, _: bar.update(task, completed=done))
-    blurred = sum(pair.blurred is not None for pair in found.pairs)
-    typer.echo(f"layout     {found.layout}")
-    typer.echo(f"images     {len(found.pairs)} sharp, {blurred} with a blurred partner")
-    typer.echo(f"sequences  {len(found.sequences)}")
-    sizes = ", ".join(f"{w}×{h} ({n})" for (w, h), n in report.sizes.most_common(5))
-    typer.echo(f"sizes      {sizes}{', …' if len(report.sizes) > 5 else ''}")
-    for remark in report.remarks:
-        typer.echo(f"note       {remark}")
-    for problem in report.problems:
-        typer.echo(f"problem    {problem}")
-    if report.problems:
-        raise fail(f"{len(report.problems)} problems in {found.spec}")
-    typer.echo("healthy")
 
 
 class SplitKind(enum.StrEnum):
@@ -82,7 +27,6 @@ class SplitBy(enum.StrEnum):
     images = "images"
 
 
-@data.command()
 def split(
     dataset: DataArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="The split file to write (JSON).")],
@@ -107,7 +51,7 @@ def split(
 
     with data_errors_for_people():
         found = require_healthy(open_dataset(dataset))
-        positions = _positions(frames)
+        positions = parse_positions(frames)
         made = make_split(found, kind.value, seed, ratio, by.value, positions)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_split(made, output)
@@ -124,16 +68,6 @@ def split(
     typer.echo(f"hash   {made.digest[:16]}")
 
 
-def _positions(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise fail(f"--frames takes positions such as 1,40,80, got '{text}'", 2) from None
-
-
-@data.command()
 def leak(
     validated: Annotated[Path, typer.Argument(metavar="A", help="The split validated on.")],
     trained: Annotated[Path, typer.Argument(metavar="B", help="The split trained on.")],

@@ -1,0 +1,47 @@
+"""What every layout is read into: pairs of images, and the data set that they form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unblur.data.sources import ImageSource
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sharp image and, where there is one, its blurred partner.
+
+    name: unique in its data set, `sequence/…` where there are sequences, `/`-separated.
+    sequence: what neighbouring frames share; a split never cuts through one.
+    subset: "train", "test" or "val" where the data set's authors say so, else "".
+    weight: how often it is drawn in training, relative to others.
+    """
+
+    name: str
+    sequence: str
+    sharp: ImageSource
+    blurred: ImageSource | None = None
+    subset: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The pairs of one data set, sorted by name.
+
+    spec: `layout:path`, with the layout that was found for `auto`.
+    problems: files that should have had a partner; empty for a healthy data set.
+    """
+
+    spec: str
+    layout: str
+    pairs: tuple[Pair, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def sequences(self) -> list[str]:
+        return sorted({pair.sequence for pair in self.pairs})
+
+    @property
+    def is_paired(self) -> bool:
+        return any(pair.blurred is not None for pair in self.pairs)

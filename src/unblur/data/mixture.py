@@ -1,0 +1,71 @@
+"""Several data sets as one, each with a weight: the layout `mix`, a YAML file that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unblur.blur import BlurError, build_degradation
+from unblur.data.dataset import Dataset, Pair
+from unblur.data.errors import DataError
+from unblur.data.transforms import averaged, without_blurred
+
+_KEYS = {"data", "weight", "blurred", "frames"}
+
+
+def read_mixture(path: Path, open_part: Callable[[str], Dataset]) -> tuple[list[Pair], list[str]]:
+    """The pairs of all parts of a list such as
+
+        - {data: gopro:/data/GOPRO_Large, weight: 3}
+        - {data: gopro:/data/GOPRO_Large, blurred: false}    # its sharp frames, blurred anew
+        - {data: sharp:/data/240fps, frames: {window: [7, 13], stride: 4}}
+
+    weight: how often the part is drawn, as a whole, whatever its number of images; 1 by default.
+    blurred: false to leave out the blurred partners.
+    frames: averages the part's sequences, as the blur step of that name.
+    Paths are relative to the working directory. Sequences of one name count as one sequence, so
+    that a split keeps the same video together, wherever it appears.
+    """
+    pairs: list[Pair] = []
+    problems: list[str] = []
+    for number, entry in enumerate(_entries(path), 1):
+        part = _part(entry, f"{path}, entry {number}", open_part)
+        weight = float(entry.get("weight", 1)) / len(part.pairs)
+        pairs += [replace(p, name=f"{number}/{p.name}", weight=weight) for p in part.pairs]
+        problems += part.problems
+    return pairs, problems
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{path}: must list data sets, such as - {{data: gopro:/path, weight: 2}}")
+    return entries
+
+
+def _part(entry: dict[str, Any], place: str, open_part: Callable[[str], Dataset]) -> Dataset:
+    if unknown := entry.keys() - _KEYS:
+        raise DataError(f"{place}: unknown key '{min(unknown)}': {', '.join(sorted(_KEYS))}")
+    spec, weight = entry.get("data"), entry.get("weight", 1)
+    if not isinstance(spec, str):
+        raise DataError(f"{place}: needs data: layout:path")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+        raise DataError(f"{place}: the weight must be a positive number, got {weight!r}")
+    part = open_part(spec)
+    if entry.get("blurred") is False:
+        part = without_blurred(part)
+    if "frames" in entry:
+        try:
+            frames = build_degradation([{"frames": entry["frames"]}, "none"]).frames
+        except BlurError as error:
+            raise DataError(f"{place}: {error}") from error
+        assert frames is not None  # noqa: S101
+        part = averaged(part, frames)
+    return part

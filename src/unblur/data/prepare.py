@@ -1,0 +1,173 @@
+"""Data sets → new folders of images: picked, resized, cut or blurred."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from unblur.blur import Degradation, Drawn, convolve_kernels, spoil
+from unblur.data.dataset import Dataset, Pair
+from unblur.data.errors import DataError
+from unblur.data.manifest import Row, stored
+from unblur.data.output import OutputFolder, encode_png, encoded
+from unblur.data.randomness import generator
+from unblur.data.transforms import averaged
+
+# Called with (images done, images in all).
+Progress = Callable[[int, int], None]
+
+
+def prepare(
+    dataset: Dataset,
+    folder: Path,
+    about: dict[str, Any],
+    progress: Progress | None = None,
+    workers: int = 2,
+) -> int:
+    """Write the images of a data set, which may be picked, resized or patched, into a folder.
+
+    Pairs go to `blur/` and `sharp/`, sharp images alone to `sharp/`. about: how the data set was
+    changed; a folder begun with the same is gone on with. Returns how many images or pairs.
+    """
+    output = OutputFolder(folder, {"command": "prepare", **about}, dataset.spec)
+
+    def make(pair: Pair) -> Row:
+        sides = {}
+        for side, source in (("sharp", pair.sharp), ("blur", pair.blurred)):
+            if source is not None:
+                content, extension, size = encoded(source)
+                file = _file(side, pair.name, extension)
+                output.write(file, content)
+                sides[side] = stored(file, content, size)
+        return Row(
+            pair.name, pair.sequence, pair.subset, sides["sharp"], sides.get("blur"),
+            pair.sharp.label,
+        )  # fmt: skip
+
+    return _run(output, {pair.name: pair for pair in dataset.pairs}, make, progress, workers)
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One blur of one photo: the 0th, the 1st …"""
+
+    pair: Pair
+    name: str
+    number: int
+
+
+def synthesize(
+    dataset: Dataset,
+    degradation: Degradation,
+    folder: Path,
+    *,
+    count: int | None = None,
+    seed: int = 42,
+    only_blurred: bool = False,
+    progress: Progress | None = None,
+    workers: int = 2,
+) -> int:
+    """Blur the sharp images of a data set into `blur/`, with the sharp ones in `sharp/`.
+
+    count: how many pairs; the images are gone through as often as needed, each time with other
+        random choices. One of each by default.
+    only_blurred: leave the sharp ones out.
+    The manifest says what was drawn for each; a single kernel is also written to `kernels/`. What
+    is drawn depends on `seed` and on the image's name, not on the other images.
+    Returns how many pairs.
+    """
+    settings = {
+        "command": "synthesize",
+        "blur": degradation.name,
+        "count": count,
+        "seed": seed,
+        "only_blurred": only_blurred,
+    }
+    output = OutputFolder(folder, settings, dataset.spec)
+    if degradation.frames is not None:
+        dataset = averaged(dataset, degradation.frames, seed)
+    variants = _variants(dataset.pairs, count or len(dataset.pairs))
+
+    def make(variant: _Variant) -> Row:
+        pair, name = variant.pair, variant.name
+        drawn = degradation.draw(generator(seed, pair.name, variant.number))
+        sharp = pair.sharp.load()
+        from_frames = degradation.frames is not None and pair.blurred is not None
+        given = pair.blurred.load() if from_frames and pair.blurred else sharp
+        sides = {"blur": spoil(drawn, given)} | ({} if only_blurred else {"sharp": sharp})
+        places = {}
+        for side, pixels in sides.items():
+            content, file = encode_png(pixels), _file(side, name, ".png")
+            output.write(file, content)
+            places[side] = stored(file, content, (pixels.shape[1], pixels.shape[0]))
+        kernel = None if from_frames else _write_kernel(output, name, drawn)
+        return Row(
+            name, pair.sequence, pair.subset, places.get("sharp"), places["blur"],
+            pair.sharp.label, kernel, list(drawn.records),
+        )  # fmt: skip
+
+    return _run(output, {variant.name: variant for variant in variants}, make, progress, workers)
+
+
+def _write_kernel(output: OutputFolder, name: str, drawn: Drawn) -> str | None:
+    """Store the kernel of a blur that is the same everywhere."""
+    if not drawn.kernels or not drawn.uniform:
+        return None
+    buffer = io.BytesIO()
+    np.save(buffer, reduce(convolve_kernels, drawn.kernels))
+    file = _file("kernels", name, ".npy")
+    output.write(file, buffer.getvalue())
+    return file
+
+
+def _variants(pairs: Sequence[Pair], count: int) -> list[_Variant]:
+    if count < 1:
+        raise DataError(f"--count must be at least 1, got {count}")
+    several = count > len(pairs)
+    variants = []
+    for index in range(count):
+        number, pair = index // len(pairs), pairs[index % len(pairs)]
+        name = f"{pair.name}/{number + 1:03}" if several else pair.name
+        variants.append(_Variant(pair, name, number))
+    return variants
+
+
+def _file(side: str, name: str, extension: str) -> str:
+    """Where an image goes, below the folder that is written."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{name}: is no name that a file can be made of")
+    return f"{side}/{name}{extension}"
+
+
+def _run(
+    output: OutputFolder,
+    items: dict[str, Any],
+    make: Callable[[Any], Row],
+    progress: Progress | None,
+    workers: int,
+) -> int:
+    """Make all items that are not done yet, several at a time, and close the folder."""
+    if output.is_finished:
+        return len(items)
+    waiting = [item for name, item in items.items() if name not in output.done]
+    done = len(items) - len(waiting)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for row in pool.map(make, waiting):
+                output.finished([row])
+                done += 1
+                if progress:
+                    progress(done, len(items))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    output.close(list(items))
+    return len(items)

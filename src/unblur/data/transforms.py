@@ -1,0 +1,84 @@
+"""Data sets made of data sets, without touching a file: resized, in patches, averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+
+from unblur.blur import FrameAverage
+from unblur.data.dataset import Dataset, Pair
+from unblur.data.errors import DataError
+from unblur.data.randomness import generator
+from unblur.data.sources import AveragedSource, ImageSource, PatchSource, ResizedSource
+
+
+def _with_sources(pair: Pair, change: Callable[[ImageSource], ImageSource]) -> Pair:
+    blurred = None if pair.blurred is None else change(pair.blurred)
+    return replace(pair, sharp=change(pair.sharp), blurred=blurred)
+
+
+def resized(dataset: Dataset, height: int, width: int) -> Dataset:
+    """Every image at one size, whatever its proportions were."""
+
+    def change(source: ImageSource) -> ImageSource:
+        return ResizedSource(source, width, height)
+
+    return replace(dataset, pairs=tuple(_with_sources(pair, change) for pair in dataset.pairs))
+
+
+def in_patches(dataset: Dataset, rows: int, columns: int) -> Dataset:
+    """Every image cut into rows × columns equal patches, each a pair of its own."""
+    pairs = []
+    for pair in dataset.pairs:
+        for row in range(rows):
+            for column in range(columns):
+
+                def change(
+                    source: ImageSource, row: int = row, column: int = column
+                ) -> PatchSource:
+                    return PatchSource(source, row, column, rows, columns)
+
+                patch = _with_sources(pair, change)
+                pairs.append(replace(patch, name=f"{pair.name}/patch-{row + 1}-{column + 1}"))
+    return replace(dataset, pairs=tuple(pairs))
+
+
+def without_blurred(dataset: Dataset) -> Dataset:
+    """Only the sharp images, so that blur is made anew."""
+    return replace(dataset, pairs=tuple(replace(pair, blurred=None) for pair in dataset.pairs))
+
+
+def averaged(dataset: Dataset, frames: FrameAverage, seed: int = 0) -> Dataset:
+    """Sequences of frames → pairs of an average and its middle frame.
+
+    The widths of the windows are drawn anew for each, by `seed`. Raises DataError when no
+    sequence has enough frames.
+    """
+    pairs: list[Pair] = []
+    in_order = sorted(dataset.pairs, key=lambda pair: (pair.sequence, pair.name))
+    for sequence, group in groupby(in_order, key=lambda pair: pair.sequence):
+        pairs += _windows(list(group), frames, generator(seed, sequence))
+    if not pairs:
+        raise DataError(
+            f"{dataset.spec}: no sequence has enough consecutive frames to average; "
+            "each needs the window's width, in a folder of its own with numbered names"
+        )
+    return replace(dataset, pairs=tuple(sorted(pairs, key=lambda pair: pair.name)))
+
+
+def _windows(sequence: list[Pair], frames: FrameAverage, rng: np.random.Generator) -> list[Pair]:
+    pairs: list[Pair] = []
+    start = 0
+    while True:
+        width = frames.draw_window(rng)
+        if start + width > len(sequence):
+            return pairs
+        middle = sequence[start + width // 2]
+        shown = tuple(pair.sharp for pair in sequence[start : start + width])
+        # Windows that overlap may share their middle.
+        name = middle.name if frames.stride is None else f"{middle.name}-mean-{start + 1}-{width}"
+        pairs.append(replace(middle, name=name, blurred=AveragedSource(shown, frames.gamma)))
+        start += frames.stride or width
