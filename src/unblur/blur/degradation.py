@@ -65,6 +65,15 @@ def spoil(drawn: Drawn, image: Image) -> Image:
     return np.clip(drawn(image), 0, 1)
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """Refuses references, by which a few lines could describe billions of steps."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise BlurError("YAML anchors and aliases are not supported here")
+        return super().compose_node(parent, index)
+
+
 def list_presets() -> dict[str, str]:
     """The names of all presets, and what each is for: the comment that its file begins with."""
     presets = {}
@@ -94,7 +103,7 @@ def _read(path: Path) -> Degradation:
     try:
         if path.stat().st_size > _LONGEST_FILE:
             raise BlurError(f"{path}: is too large for a description of blur")
-        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        node = yaml.load(path.read_text(encoding="utf-8"), _WithoutAliases)  # noqa: S506  (safe)
     except OSError as error:
         raise BlurError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

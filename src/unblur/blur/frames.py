@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unblur.blur.camera import to_eight_bit, to_float
 from unblur.blur.errors import BlurError
-from unblur.blur.parameters import Parameter, bounds, draw, require
+from unblur.blur.parameters import Choice, Parameter, bounds, require
 
 
 def average_frames(
@@ -55,9 +55,12 @@ class FrameAverage:
         if self.stride is not None:
             require(self, "stride", 1, 10**6)
 
-    def draw_window(self, rng: np.random.Generator) -> int:
-        """An odd number of frames."""
-        low, high = bounds(self.window)
-        if isinstance(self.window, tuple):
-            return int(low) + 2 * int(rng.integers(0, (int(high) - int(low)) // 2 + 1))
-        return round(draw(self.window, rng))
+    def draw_window(self, rng: np.random.Generator, most: int) -> int | None:
+        """An odd number of frames, all possible ones up to `most` being equally likely."""
+        if isinstance(self.window, Choice):
+            widths = [int(value) for value in self.window.values]
+        else:
+            low, high = bounds(self.window)
+            widths = list(range(int(low), int(high) + 1, 2))
+        widths = [width for width in widths if width <= most]
+        return widths[int(rng.integers(len(widths)))] if widths else None

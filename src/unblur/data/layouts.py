@@ -13,7 +13,7 @@ from pathlib import Path
 from unblur.data.cifar import is_cifar, read_cifar
 from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
-from unblur.data.manifest import is_prepared, read_prepared
+from unblur.data.manifest import is_prepared, is_unfinished, read_prepared
 from unblur.data.mixture import read_mixture
 from unblur.data.sources import FileSource, is_url
 from unblur.imaging import PHOTO_EXTENSIONS
@@ -343,6 +343,8 @@ _FILE_LAYOUTS = {".txt": "realblur", ".yaml": "mix", ".yml": "mix"}
 
 def detect(root: Path) -> str:
     """The layout of a path. Raises DataError when it looks like none."""
+    if is_unfinished(root):
+        raise DataError(f"{root}: is not finished; call the command that makes it again")
     if root.is_file():
         return _FILE_LAYOUTS.get(root.suffix.lower(), "image")
     for name, (looks_like, _) in LAYOUTS.items():

@@ -19,6 +19,7 @@ from unblur.data.sources import StoredSource, fetch, is_url
 from unblur.files import atomic_path
 
 MANIFEST = "manifest.jsonl"
+PROGRESS = "manifest.partial.jsonl"  # rows that are finished, in any order
 _FORMAT = "unblur-data-1"
 _LARGEST = 2**30  # bytes of a manifest
 
@@ -101,6 +102,11 @@ def read_prepared(root: Path | str) -> tuple[list[Pair], list[str]]:
 
 def is_prepared(root: Path) -> bool:
     return (root / MANIFEST).is_file()
+
+
+def is_unfinished(root: Path) -> bool:
+    """Whether a command began to fill a folder and was interrupted."""
+    return (root / PROGRESS).is_file() and not is_prepared(root)
 
 
 def read_row(values: dict[str, Any]) -> Row:

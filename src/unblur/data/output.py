@@ -15,12 +15,11 @@ from PIL import Image
 
 from unblur import __version__
 from unblur.data.errors import DataError
-from unblur.data.manifest import MANIFEST, Row, read_row, write_manifest
+from unblur.data.manifest import MANIFEST, PROGRESS, Row, read_row, write_manifest
 from unblur.data.sources import FileSource, ImageSource
 from unblur.files import atomic_path
 
 _ABOUT = "unblur.json"
-_PROGRESS = "manifest.partial.jsonl"
 # As they are, these need no second encoding.
 _KEPT_AS_THEY_ARE = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -70,7 +69,7 @@ class OutputFolder:
         else:
             with atomic_path(about) as temporary:
                 temporary.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
-        partial = self.folder / _PROGRESS
+        partial = self.folder / PROGRESS
         if partial.is_file():
             for line in partial.read_text(encoding="utf-8").splitlines():
                 try:
@@ -91,7 +90,7 @@ class OutputFolder:
 
     def finished(self, rows: list[Row]) -> None:
         """Remember rows whose files are all written."""
-        path = self.folder / _PROGRESS
+        path = self.folder / PROGRESS
         try:
             with self._lock, path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
@@ -103,7 +102,7 @@ class OutputFolder:
         """Write the manifest, with rows in the order of these names: the folder is complete."""
         try:
             write_manifest(self.folder, self.about, (self.done[name] for name in order))
-            (self.folder / _PROGRESS).unlink(missing_ok=True)
+            (self.folder / PROGRESS).unlink(missing_ok=True)
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be written ({error.strerror})") from error
 

@@ -73,8 +73,8 @@ def _windows(sequence: list[Pair], frames: FrameAverage, rng: np.random.Generato
     pairs: list[Pair] = []
     start = 0
     while True:
-        width = frames.draw_window(rng)
-        if start + width > len(sequence):
+        width = frames.draw_window(rng, len(sequence) - start)
+        if width is None:
             return pairs
         middle = sequence[start + width // 2]
         shown = tuple(pair.sharp for pair in sequence[start : start + width])
