@@ -16,6 +16,7 @@ from unblur.cli.info import info
 from unblur.cli.models import models
 from unblur.cli.run import run
 from unblur.cli.summary import summary
+from unblur.cli.train import RECIPE_OPTIONS, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +32,7 @@ app.command()(models)
 app.command()(info)
 app.command()(summary)
 app.command()(export)
+app.command(context_settings=RECIPE_OPTIONS)(train)
 app.add_typer(data, name="data")
 
 

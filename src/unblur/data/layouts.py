@@ -7,14 +7,15 @@ finds the layout out. Partners are matched by relative path, never by position i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from unblur.data.cifar import is_cifar, read_cifar
 from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.manifest import is_prepared, is_unfinished, read_prepared
-from unblur.data.mixture import read_mixture
+from unblur.data.mixture import read_entries, read_mixture
 from unblur.data.sources import FileSource, is_url
 from unblur.imaging import PHOTO_EXTENSIONS
 
@@ -320,7 +321,7 @@ def read_image(root: Path) -> Found:
 
 def read_mix(root: Path) -> Found:
     """A YAML file that lists data sets and their weights (`mixture.read_mixture`)."""
-    return read_mixture(root, open_dataset)
+    return read_mixture(read_entries(root), str(root), open_dataset)
 
 
 # In the order of detection: the particular before the general.
@@ -353,12 +354,17 @@ def detect(root: Path) -> str:
     raise DataError(f"{root}: holds no images in any known layout ({', '.join(LAYOUTS)})")
 
 
-def open_dataset(spec: str | Path) -> Dataset:
-    """The data set named `layout:path`, `auto:path` or by a bare path.
+def open_dataset(spec: str | Path | Sequence[Mapping[str, Any]], root: Path = Path()) -> Dataset:
+    """The data set named `layout:path`, `auto:path` or by a bare path, or a list of parts.
+
+    root: what relative paths start from. A list has parts as a `mix` file lists them.
 
     Its problems are listed in it, not raised; `require_healthy` raises them. Raises DataError for
     a path that is not there, an unknown layout, or a layout without a single image.
     """
+    if not isinstance(spec, str | Path):
+        pairs, problems = read_mixture(spec, "the mixture", lambda part: open_dataset(part, root))
+        return Dataset("mix", "mix", _ordered(pairs), tuple(problems))
     text = str(spec)
     layout, separator, rest = text.partition(":")
     if not separator or layout not in {*LAYOUTS, "auto"}:
@@ -370,7 +376,7 @@ def open_dataset(spec: str | Path) -> Dataset:
             raise DataError(f"{rest}: only prepared data sets and shards can be read by URL")
         pairs, _ = read_prepared(rest)
         return Dataset(f"prepared:{rest}", "prepared", _ordered(pairs))
-    root = Path(rest).expanduser()
+    root = root / Path(rest).expanduser()
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
     if layout == "auto":

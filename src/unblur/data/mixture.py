@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from unblur.data.transforms import averaged, without_blurred
 _KEYS = {"data", "weight", "blurred", "frames"}
 
 
-def read_mixture(path: Path, open_part: Callable[[str], Dataset]) -> tuple[list[Pair], list[str]]:
-    """The pairs of all parts of a list such as
+def read_mixture(
+    entries: Sequence[Mapping[str, Any]], place: str, open_part: Callable[[str], Dataset]
+) -> tuple[list[Pair], list[str]]:
+    """The pairs of all parts of a list such as, in YAML,
 
         - {data: gopro:/data/GOPRO_Large, weight: 3}
         - {data: gopro:/data/GOPRO_Large, blurred: false}    # its sharp frames, blurred anew
@@ -27,20 +29,21 @@ def read_mixture(path: Path, open_part: Callable[[str], Dataset]) -> tuple[list[
     weight: how often the part is drawn, as a whole, whatever its number of images; 1 by default.
     blurred: false to leave out the blurred partners.
     frames: averages the part's sequences, as the blur step of that name.
-    Paths are relative to the working directory. Sequences of one name count as one sequence, so
+    place: what messages call the list. Sequences of one name count as one sequence, so
     that a split keeps the same video together, wherever it appears.
     """
     pairs: list[Pair] = []
     problems: list[str] = []
-    for number, entry in enumerate(_entries(path), 1):
-        part = _part(entry, f"{path}, entry {number}", open_part)
+    for number, entry in enumerate(entries, 1):
+        part = _part(entry, f"{place}, entry {number}", open_part)
         weight = float(entry.get("weight", 1)) / len(part.pairs)
         pairs += [replace(p, name=f"{number}/{p.name}", weight=weight) for p in part.pairs]
         problems += part.problems
     return pairs, problems
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The list in a `mix` file; its paths are relative to the working directory."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -50,7 +53,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _part(entry: dict[str, Any], place: str, open_part: Callable[[str], Dataset]) -> Dataset:
+def _part(entry: Mapping[str, Any], place: str, open_part: Callable[[str], Dataset]) -> Dataset:
     if unknown := entry.keys() - _KEYS:
         raise DataError(f"{place}: unknown key '{min(unknown)}': {', '.join(sorted(_KEYS))}")
     spec, weight = entry.get("data"), entry.get("weight", 1)

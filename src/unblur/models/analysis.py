@@ -212,19 +212,37 @@ def receptive_field(model: RestorationModel, limit: int = 4096) -> int | None:
 
 def largest_feature_bytes(model: RestorationModel) -> float:
     """Bytes of the largest feature map per pixel of the photo, in float32."""
-    largest = 0
+    return 4 * max(_feature_sizes(model, list(model.modules()))) / _SIDE**2
+
+
+def training_feature_bytes(model: RestorationModel) -> float:
+    """Bytes per pixel of a batch that the layers' outputs take in training, in float32.
+
+    They are kept for the backward pass. An estimate: what functions outside of layers make is
+    not counted, nor what a layer keeps besides its output.
+    """
+    layers = [module for module in model.modules() if not list(module.children())]
+    return 4 * sum(_feature_sizes(model, layers)) / _SIDE**2
+
+
+def _feature_sizes(model: RestorationModel, modules: list[nn.Module]) -> list[int]:
+    """Numbers of values that modules return for a 256×256 image."""
+    sizes: list[int] = []
 
     def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        nonlocal largest
         if isinstance(output, Tensor):
-            largest = max(largest, output.numel())
+            sizes.append(output.numel())
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    with torch.no_grad():
-        model.restore(torch.zeros(1, 3, _SIDE, _SIDE))
-    for hook in hooks:
-        hook.remove()
-    return 4 * largest / _SIDE**2
+    hooks = [module.register_forward_hook(note) for module in modules]
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval().restore(torch.zeros(1, 3, _SIDE, _SIDE))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return sizes
 
 
 def needed_overlap(

@@ -23,13 +23,22 @@ class CheckpointError(Exception):
 
 
 def save_checkpoint(
-    path: Path, architecture: str, options: dict[str, Any], model: nn.Module
+    path: Path,
+    architecture: str,
+    options: dict[str, Any],
+    model: nn.Module,
+    training: dict[str, Any] | None = None,
 ) -> None:
-    """Write a network as safetensors whose metadata rebuilds it."""
+    """Write a network as safetensors whose metadata rebuilds it.
+
+    training: what is known of how it was trained, plain values; see `read_training`.
+    """
     from safetensors.torch import save_file
 
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     metadata = {"architecture": architecture, "options": json.dumps(options)}
+    if training is not None:
+        metadata["training"] = json.dumps(training)
     with atomic_path(path) as temporary:
         save_file(weights, temporary, metadata=metadata)
 
@@ -43,10 +52,13 @@ def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
     """
     content = _read(path)
     architecture, options = content.get("architecture"), content.get("options", {})
+    prefix = content.get("weights_prefix", "")
     for key in ("state_dict", "params", "model_state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
             break
+    if prefix:  # a checkpoint of a training, which holds more than the network
+        content = {k[len(prefix) :]: v for k, v in content.items() if k.startswith(prefix)}
     weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not weights:
         raise CheckpointError(f"{path}: holds no weights")
@@ -63,6 +75,20 @@ def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
             f"{path}: does not fit {architecture} ({' '.join(detail[:2])[:200]})"
         ) from error
     return architecture, options, model.eval()
+
+
+def read_training(path: Path) -> dict[str, Any]:
+    """What a safetensors checkpoint says of its training; empty when it says nothing.
+
+    Raises CheckpointError for files that cannot be read.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {}).get("training", "{}")))
+    except Exception as error:  # damaged files fail in many ways
+        raise CheckpointError(f"{path}: cannot be read safely ({error})") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

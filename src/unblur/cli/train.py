@@ -1,0 +1,93 @@
+"""`unblur train`: from a recipe to a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unblur.cli.data.arguments import data_errors_for_people
+from unblur.cli.errors import fail, network_errors_for_people
+
+# What is not an option of ours is a setting of the recipe, such as --trainer.max_epochs 3.
+RECIPE_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@contextmanager
+def training_errors_for_people() -> Iterator[None]:
+    """Turn the errors that tell a user what to do into one line."""
+    import importlib.util
+
+    for module in ("torch", "pytorch_lightning", "jsonargparse", "kornia"):
+        if importlib.util.find_spec(module) is None:
+            raise fail(f"training needs {module}: pip install 'unblur[train]'", 1)
+    import logging
+    import warnings
+
+    # Lightning's remarks on tensor cores and idle GPUs, its advertisements and its advice.
+    import pytorch_lightning  # noqa: F401  (which sets the levels of its loggers)
+
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="torch.utils.data")
+    from unblur.losses import WeightsError
+    from unblur.training.errors import TrainingError
+
+    try:
+        with data_errors_for_people(), network_errors_for_people():
+            yield
+    except (TrainingError, WeightsError) as error:
+        raise fail(str(error), 1) from None
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE.yaml]", help="What to train, and how.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes on two cores: small crops, few steps.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the costs; train nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of the recipe, or --run.")
+    ] = False,
+    run: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The run to go on with.")
+    ] = None,
+) -> None:
+    """Train a network as a recipe says, on any setting that is overridden.
+
+    Every setting can be given as --section.key value: --data.train sharp:~/Pictures,
+    --trainer.max_epochs 3, --losses.charbonnier 1, --network.options.start_filters 32.
+    The run, with its settings, metrics, curves, pictures and checkpoints, lands in
+    experiments/NAME/TIME. Interrupted, it goes on exactly with --resume.
+    """
+    with training_errors_for_people():
+        from unblur import training
+
+        overrides = list(context.args)
+        folder = run
+        if recipe is None:
+            if folder is None:
+                raise fail("name a recipe, or a run to go on with: --run FOLDER --resume", 2)
+            plan = training.read_run(folder, overrides)
+        else:
+            plan = training.read_recipe(recipe, overrides, quickly=quick)
+            if resume:
+                folder = folder or training.newest_run(Path(plan.output).expanduser(), plan.name)
+                plan = training.read_run(folder, overrides)
+        if folder is not None and not resume:
+            raise fail("--run goes together with --resume", 2)
+        if dry_run:
+            for name, value in training.describe_plan(training.plan_training(plan)):
+                typer.echo(f"{name:14} {value}")
+            return
+        finished = training.train(plan, folder)
+    typer.echo(f"{finished}")

@@ -1,0 +1,105 @@
+"""WGAN-GP: a network trained against sharp images and against a critic."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from unblur.data.randomness import generator
+from unblur.models import RestorationModel, create_model
+from unblur.registry import ConfigError
+from unblur.training.config import Recipe
+from unblur.training.optimizers import build_optimizer, build_schedule
+from unblur.training.restoration import RestorationModule
+
+
+def gradient_penalty(critic: nn.Module, sharp: Tensor, restored: Tensor, share: Tensor) -> Tensor:
+    """Mean squared distance from 1 of the critic's gradient norm between two batches.
+
+    share: N numbers in [0, 1], how far each point lies from restored towards sharp.
+    After I. Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017.
+    """
+    weights = share.view(-1, 1, 1, 1)
+    between = (weights * sharp + (1 - weights) * restored).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+class AdversarialModule(RestorationModule):
+    """The critic learns at every batch, the network at every `critic_steps`-th."""
+
+    def __init__(
+        self, recipe: Recipe, network: RestorationModel, steps: int, steps_per_epoch: int
+    ) -> None:
+        super().__init__(recipe, network, steps, steps_per_epoch)
+        if recipe.adversarial is None:
+            raise ConfigError("an adversarial training needs the section `adversarial`")
+        if recipe.trainer.accumulate != 1:
+            raise ConfigError("trainer.accumulate does not work together with `adversarial`")
+        if recipe.adversarial.critic_steps < 1:
+            raise ConfigError("adversarial.critic_steps must be at least 1")
+        self.settings = recipe.adversarial
+        self.critic = create_model(self.settings.critic)
+        self.critic_updates = 0
+        self.automatic_optimization = False
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.recipe.optimizer, self.network)
+        critic = build_optimizer(self.recipe.optimizer, self.critic)
+        if self.settings.lr is not None:
+            for group in critic.param_groups:
+                group["lr"] = self.settings.lr
+        schedules = [
+            build_schedule(self.recipe.schedule, each, self.steps, self.steps_per_epoch)
+            for each in (optimizer, critic)
+        ]
+        if self.recipe.schedule.name == "plateau":
+            raise ConfigError("the schedule plateau does not work together with `adversarial`")
+        return [optimizer, critic], schedules
+
+    def training_step(self, batch: dict[str, Any], index: int) -> None:  # type: ignore[override]
+        optimizer, critic_optimizer = cast(list[Any], self.optimizers())
+        blurred, sharp = self.batch_images(batch)
+        with torch.no_grad():
+            restored = self.network(blurred)
+        critic_loss = self._critic_loss(sharp, restored)
+        self._step(critic_optimizer, critic_loss, self.critic)
+        self.critic_updates += 1
+        if self.critic_updates % self.settings.critic_steps == 0:
+            self.critic.requires_grad_(False)
+            restored, content, terms = self.restore_and_compare(blurred, sharp)
+            adversarial = -self.critic(restored).mean()
+            loss = content + self.settings.weight * adversarial
+            self._step(optimizer, loss, self.network)
+            self.critic.requires_grad_(True)
+            self.after_step()
+            for schedule in self.lr_schedulers():  # type: ignore[union-attr]
+                schedule.step()
+            losses = {"loss": loss, "adversarial": adversarial, "critic": critic_loss}
+            values = {name: value.detach() for name, value in losses.items()}
+            self.remember(restored, blurred, sharp, values | terms)
+
+    def _critic_loss(self, sharp: Tensor, restored: Tensor) -> Tensor:
+        # Drawn from the number of the update, so that a resumed run draws the same.
+        numbers = generator(self.recipe.seed, "penalty", self.critic_updates, self.global_rank)
+        share = torch.from_numpy(numbers.random(len(sharp), dtype="float32")).to(sharp)
+        penalty = gradient_penalty(self.critic, sharp, restored, share)
+        distance = self.critic(restored).mean() - self.critic(sharp).mean()
+        return distance + self.settings.penalty * penalty
+
+    def _step(self, optimizer: Any, loss: Tensor, network: nn.Module) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        if self.recipe.trainer.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), self.recipe.trainer.gradient_clip)
+        optimizer.step()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["critic_updates"] = self.critic_updates
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.critic_updates = checkpoint["critic_updates"]

@@ -1,0 +1,176 @@
+"""Checkpoints that are whole or not there: written, verified, found again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from unblur.data import Split
+from unblur.files import atomic_path
+from unblur.models.checkpoint import save_checkpoint
+from unblur.training.errors import TrainingError
+from unblur.training.restoration import RestorationModule
+
+_MOST_NAMES = 20_000  # of sequences that weights remember
+_KEPT = 2  # newest checkpoints of a run, so that a damaged one has a predecessor
+_NAME = re.compile(r"step-(\d+)\.ckpt")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a temporary file and its hash first, then renames."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic_path(target) as temporary:
+                torch.save(checkpoint, temporary)
+                with temporary.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    os.fsync(file.fileno())
+                _hash_file(target).write_text(digest, encoding="ascii")
+        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError of a full disk
+            _hash_file(target).unlink(missing_ok=True)
+            raise TrainingError(
+                f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}); "
+                "earlier checkpoints are whole, go on with --resume once there is room"
+            ) from error
+
+
+def _hash_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is what was written."""
+    try:
+        expected = _hash_file(path).read_text(encoding="ascii").strip()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint of a run that is whole, and newer ones that are damaged."""
+    found = [
+        (int(match[1]), p) for p in folder.glob("*.ckpt") if (match := _NAME.fullmatch(p.name))
+    ]
+    damaged: list[Path] = []
+    for _, path in sorted(found, reverse=True):
+        if is_whole(path):
+            return path, damaged
+        damaged.append(path)
+    return None, damaged
+
+
+class Checkpoints(Callback):
+    """Saves what a run needs to go on, and the weights of its best validation.
+
+    folder: of the checkpoints. seconds: between two of them within an epoch. keep_every: epochs
+    after which one is kept for good.
+    """
+
+    def __init__(
+        self, folder: Path, seconds: float, keep_every: int | None, split: Split | None
+    ) -> None:
+        self.folder, self.seconds, self.keep_every = folder, seconds, keep_every
+        self.split = split
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self._saved = time.monotonic()
+        self._kept: set[str] = set()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step, "kept": sorted(self._kept)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self._kept = set(state_dict["kept"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, RestorationModule)  # noqa: S101
+        if not pl_module.stepped:
+            return  # gradients that are being accumulated are not stored
+        epoch_ends = batch_idx + 1 >= trainer.num_training_batches
+        due = trainer.strategy.broadcast(time.monotonic() - self._saved > self.seconds)
+        if due and not epoch_ends:
+            self._save(trainer, batch_idx + 1)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, RestorationModule)  # noqa: S101
+        value = trainer.callback_metrics.get("val/psnr")
+        if value is None or trainer.sanity_checking:
+            return
+        psnr = float(value)
+        if self.best is None or psnr > self.best:
+            self.best, self.best_step = psnr, pl_module.optimizer_steps
+            if trainer.is_global_zero:
+                self._write_weights(pl_module, self.folder / "best.safetensors", psnr)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if self.keep_every is not None and epoch % self.keep_every == 0:
+            assert isinstance(pl_module, RestorationModule)  # noqa: S101
+            self._kept.add(_name(pl_module))
+        self._save(trainer, None)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, RestorationModule)  # noqa: S101
+        if trainer.is_global_zero:
+            value = trainer.callback_metrics.get("val/psnr")
+            psnr = None if value is None else float(value)
+            self._write_weights(pl_module, self.folder / "last.safetensors", psnr)
+
+    def _save(self, trainer: Trainer, batches: int | None) -> None:
+        """batches: of the epoch that are done; None at its end."""
+        module = trainer.lightning_module
+        assert isinstance(module, RestorationModule)  # noqa: S101
+        module.require_finite()
+        module.progress = (
+            (trainer.current_epoch + 1, 0) if batches is None else (trainer.current_epoch, batches)
+        )
+        path = self.folder / _name(module)
+        trainer.save_checkpoint(path, weights_only=False)
+        self._saved = time.monotonic()
+        if trainer.is_global_zero:
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        found = [p for p in self.folder.glob("*.ckpt") if _NAME.fullmatch(p.name)]
+        passing = sorted(p for p in found if p.name not in self._kept)
+        for path in passing[:-_KEPT]:
+            path.unlink(missing_ok=True)
+            _hash_file(path).unlink(missing_ok=True)
+
+    def _write_weights(self, module: RestorationModule, path: Path, psnr: float | None) -> None:
+        network = module.recipe.network
+        training = {
+            "recipe": module.recipe.name,
+            "steps": module.optimizer_steps,
+            "val_psnr": psnr,
+            "split": None if self.split is None else self.split.digest,
+            # So that an evaluation can tell on its own what of its data was trained on.
+            "trained_on": None if self.split is None else sorted(self.split.train)[:_MOST_NAMES],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_checkpoint(path, network.name, network.options, module.evaluated, training)
+        except OSError as error:
+            raise TrainingError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _name(module: RestorationModule) -> str:
+    return f"step-{module.optimizer_steps:08}.ckpt"

@@ -1,0 +1,251 @@
+"""The data of a recipe: training and validation samples, and the loaders of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from unblur.blur import parse_degradation
+from unblur.data import (
+    Augmentation,
+    DataError,
+    Dataset,
+    ImageCache,
+    Pair,
+    Positions,
+    Samples,
+    Split,
+    averaged,
+    in_patches,
+    make_split,
+    open_dataset,
+    read_split,
+    require_healthy,
+    resized,
+    without_blurred,
+)
+from unblur.data.samples import ValueRange
+from unblur.registry import ConfigError
+from unblur.training.config import DataConfig, Stage
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a recipe's data settings lead to. split: None when validation has its own data."""
+
+    train: list[Pair]
+    val: list[Pair]
+    split: Split | None
+
+
+def prepare_pairs(config: DataConfig) -> Prepared:
+    """Open, check and split the data sets of a recipe. Raises DataError and ConfigError."""
+    if not config.train:
+        raise ConfigError("name the data to train on with --data.train layout:path")
+    dataset = _opened(config, config.train)
+    if config.val is not None:
+        other = _opened(config, config.val)
+        common = set(dataset.sequences) & set(other.sequences)
+        if common:
+            raise DataError(
+                f"{other.spec}: {len(common)} of its sequences, such as {min(common)}, are also "
+                "trained on; a validation on them says nothing"
+            )
+        return Prepared(list(dataset.pairs), list(other.pairs), None)
+    settings = config.split
+    if settings.file is not None:
+        split = read_split(Path(settings.file).expanduser())
+    elif settings.kind == "none":
+        return Prepared(list(dataset.pairs), list(dataset.pairs), None)
+    else:
+        split = make_split(
+            dataset, settings.kind, settings.seed, settings.ratio, settings.by, settings.frames
+        )
+    return Prepared(split.part(dataset, "train"), split.part(dataset, "val"), split)
+
+
+def _opened(config: DataConfig, spec: str | list[dict[str, Any]]) -> Dataset:
+    dataset = require_healthy(open_dataset(spec, Path(config.root).expanduser()))
+    if config.subset is not None:
+        pairs = tuple(pair for pair in dataset.pairs if pair.subset == config.subset)
+        if not pairs:
+            raise DataError(f"{dataset.spec}: has no subset {config.subset}")
+        dataset = replace(dataset, pairs=pairs)
+    if config.reblur:
+        dataset = without_blurred(dataset)
+    if config.blur is not None:
+        frames = parse_degradation(config.blur).frames
+        if frames is not None:
+            dataset = averaged(dataset, frames, config.split.seed)
+    if config.resize is not None:
+        dataset = resized(dataset, *_two(config.resize, "data.resize"))
+    if config.patches is not None:
+        dataset = in_patches(dataset, *_two(config.patches, "data.patches"))
+    return dataset
+
+
+def _two(values: list[int], name: str) -> tuple[int, int]:
+    if len(values) != 2 or min(values) < 1:
+        raise ConfigError(f"{name} takes two positive numbers, got {values}")
+    return values[0], values[1]
+
+
+def stage_at(config: DataConfig, epoch: int, epochs: int) -> Stage:
+    """Crop and batch size of an epoch."""
+    current = Stage(0.0, config.crop or 0, config.batch_size)
+    for stage in sorted(config.stages, key=lambda stage: stage.since):
+        if epoch >= stage.since * epochs:
+            current = stage
+    return current
+
+
+def epoch_steps(config: DataConfig, images: int, epochs: int, ranks: int) -> list[int]:
+    """Batches of each epoch on one rank. Raises DataError when an epoch has not even one."""
+    length = config.epoch_length or images
+    batches = [
+        length // ranks // stage_at(config, epoch, epochs).batch_size for epoch in range(epochs)
+    ]
+    if min(batches, default=1) < 1:
+        largest = max(config.batch_size, *(stage.batch_size for stage in config.stages), 1)
+        raise DataError(
+            f"{length} training samples in an epoch are fewer than a batch of {largest} on "
+            f"{ranks} devices; lower --data.batch_size or raise --data.epoch_length"
+        )
+    return batches
+
+
+class EpochSampler(Sampler[int]):
+    """The positions of an epoch; Lightning tells it which (`set_epoch`).
+
+    start: samples of epoch `first` that a resumed run has seen.
+    """
+
+    def __init__(self, length: int, rank: int, ranks: int, first: int = 0, start: int = 0) -> None:
+        self.length, self.rank, self.ranks = length, rank, ranks
+        self.first, self.start, self.epoch = first, start, first
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        # The whole epoch's: Lightning counts the batches that were seen before it was resumed.
+        return self.length // self.ranks
+
+    def __iter__(self) -> Iterator[int]:
+        start = self.start if self.epoch == self.first else 0
+        return iter(Positions(self.length, self.epoch, start, self.rank, self.ranks))
+
+
+class ValidationSampler(Sampler[int]):
+    """All validation samples, equally many on each rank; those past the end are repetitions."""
+
+    def __init__(self, length: int, rank: int, ranks: int) -> None:
+        self.length, self.rank, self.ranks = length, rank, ranks
+
+    def __len__(self) -> int:
+        return -(-self.length // self.ranks)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, len(self) * self.ranks, self.ranks))
+
+
+class RestorationData(LightningDataModule):
+    """Samples for training and validation, as a recipe says.
+
+    Training batches have blurred and sharp N×3×H×W; validation samples come one at a time.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        pairs: Prepared,
+        *,
+        seed: int,
+        epochs: int,
+        value_range: ValueRange,
+    ) -> None:
+        super().__init__()
+        self.config, self.pairs, self.seed, self.epochs = config, pairs, seed, epochs
+        self.value_range = value_range
+        # Where an interrupted run goes on; a checkpoint sets both.
+        self.resumed_epoch = self.resumed_batches = 0
+        self.cache = ImageCache(Path(config.cache).expanduser() if config.cache else None)
+        blur = parse_degradation(config.blur) if config.blur else None
+        self.train_blur = blur
+        val_blur = parse_degradation(config.val_blur) if config.val_blur else blur
+        val = pairs.val
+        if config.val_length is not None and config.val_length < len(val):
+            chosen = np.linspace(0, len(val) - 1, config.val_length).round().astype(int)
+            val = [val[index] for index in chosen]
+        self.val_samples = Samples(
+            val,
+            val_blur,
+            crop=config.val_crop or config.crop,
+            seed=seed,
+            value_range=value_range,
+            cache=self.cache,
+        )
+        scale = config.scale
+        self.augmentation = Augmentation(
+            flips=config.flips,
+            rotations=config.rotations,
+            jitter=config.jitter,
+            scale=_two_floats(scale) if isinstance(scale, list) else scale,
+        )
+        self.train_samples(0)  # raises what is wrong before anything is begun
+
+    def train_samples(self, epoch: int) -> Samples:
+        """The samples of an epoch's stage."""
+        return Samples(
+            self.pairs.train,
+            self.train_blur,
+            crop=stage_at(self.config, epoch, self.epochs).crop or None,
+            augmentation=self.augmentation,
+            seed=self.seed,
+            length=self.config.epoch_length,
+            value_range=self.value_range,
+            cache=self.cache,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        trainer = self.trainer
+        assert trainer is not None  # noqa: S101
+        epoch = trainer.current_epoch
+        stage = stage_at(self.config, epoch, self.epochs)
+        samples = self.train_samples(epoch)
+        ranks = trainer.world_size
+        seen = self.resumed_batches * stage.batch_size * ranks
+        sampler = EpochSampler(len(samples), trainer.global_rank, ranks, self.resumed_epoch, seen)
+        return DataLoader(
+            samples,  # type: ignore[arg-type]
+            batch_size=stage.batch_size,
+            sampler=sampler,
+            num_workers=self.config.workers,
+            drop_last=True,
+            persistent_workers=self.config.workers > 0,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        trainer = self.trainer
+        assert trainer is not None  # noqa: S101
+        sampler = ValidationSampler(len(self.val_samples), trainer.global_rank, trainer.world_size)
+        return DataLoader(
+            self.val_samples,  # type: ignore[arg-type]
+            batch_size=1,
+            sampler=sampler,
+            num_workers=min(1, self.config.workers),
+            persistent_workers=self.config.workers > 0,
+        )
+
+
+def _two_floats(values: list[float]) -> tuple[float, float]:
+    if len(values) != 2:
+        raise ConfigError(f"data.scale takes a number or two, got {values}")
+    return values[0], values[1]

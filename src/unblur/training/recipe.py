@@ -1,0 +1,175 @@
+"""Recipe files → `Recipe`: inheritance, overrides from the command line, the quick variant."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+
+from unblur.files import atomic_path
+from unblur.registry import ConfigError, unknown
+from unblur.training.config import Recipe
+
+_LONGEST_FILE = 1_000_000  # bytes
+_DEEPEST = 10  # recipes based on one another
+
+QUICK_STEPS = 300
+_QUICK = {"crop": 96, "batch_size": 4, "val_length": 6, "resize": 160}
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = (), quickly: bool = False) -> Recipe:
+    """A recipe from a file and `--section.key value` overrides, which also win over `quickly`.
+
+    `base: other.yaml` in a file takes everything from that file, beside it, which the first does
+    not say itself. Raises ConfigError that names what is wrong and what would be valid.
+    """
+    merged = _merged(path, 0)
+    merged.setdefault("name", path.stem)
+    _check_keys(merged, Recipe, str(path))
+    for word in overrides:
+        if word.startswith("--"):
+            _check_option(word[2:].partition("=")[0])
+    if quickly:
+        merged = dataclasses.asdict(quick(_parsed(merged, (), path)))
+    return _parsed(merged, overrides, path)
+
+
+def _parsed(values: dict[str, Any], overrides: Sequence[str], path: Path) -> Recipe:
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_class_arguments(Recipe, None, fail_untyped=True)
+    parser.add_argument("--config", action=ActionConfigFile)
+    try:
+        parsed = parser.parse_args(["--config", yaml.safe_dump(values), *overrides])
+        built = parser.instantiate(parsed)
+    except Exception as error:  # all that argparse and jsonargparse raise says what is wrong
+        raise ConfigError(f"{path}: {_readable(str(error))}") from error
+    return Recipe(**{field.name: built[field.name] for field in dataclasses.fields(Recipe)})
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every setting of a recipe, defaults included; `read_recipe` reads it back."""
+    with atomic_path(path) as temporary:
+        text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def quick(recipe: Recipe) -> Recipe:
+    """The recipe made to end within minutes on two cores: the same network, losses, optimizer and
+    schedule, on smaller crops and batches, for a few hundred steps, shown and measured more often.
+    """
+    data, trainer = recipe.data, recipe.trainer
+    crop = None if data.crop is None else min(data.crop, _QUICK["crop"])
+    resize = data.resize
+    if data.crop is None and resize:
+        # Whole images are trained on: they are what has to become smaller.
+        factor = min(1.0, _QUICK["resize"] / max(resize))
+        resize = [max(32, round(side * factor)) for side in resize]
+    steps = min(trainer.max_steps or QUICK_STEPS, QUICK_STEPS)
+    batch = min(data.batch_size, _QUICK["batch_size"])
+    if crop is not None and crop <= 32:
+        batch = min(data.batch_size, 16)  # tiny pictures cost little
+    epochs = 10
+    return dataclasses.replace(
+        recipe,
+        name=f"{recipe.name}-quick",
+        data=dataclasses.replace(
+            data,
+            crop=crop,
+            val_crop=crop if data.val_crop is None else min(data.val_crop, 2 * _QUICK["crop"]),
+            resize=resize,
+            batch_size=batch,
+            epoch_length=steps // epochs * batch * trainer.accumulate,
+            val_length=min(data.val_length or _QUICK["val_length"], _QUICK["val_length"]),
+            stages=[],
+        ),
+        schedule=dataclasses.replace(
+            recipe.schedule,
+            warmup=min(recipe.schedule.warmup, steps // 20),
+            start=recipe.schedule.start * epochs // max(trainer.max_epochs, 1),
+            every=max(1, recipe.schedule.every * epochs // max(trainer.max_epochs, 1)),
+        ),
+        trainer=dataclasses.replace(
+            trainer,
+            max_epochs=epochs,
+            max_steps=steps,
+            validate_every=1,
+            picture_every=5,
+            early_stopping=None,
+            ema=None if trainer.ema is None else min(trainer.ema, 0.98),
+        ),
+    )
+
+
+def _merged(path: Path, depth: int) -> dict[str, Any]:
+    if depth > _DEEPEST:
+        raise ConfigError(f"{path}: recipes are based on one another in a circle")
+    try:
+        if path.stat().st_size > _LONGEST_FILE:
+            raise ConfigError(f"{path}: is too large for a recipe")
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: is not a recipe")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base names another recipe file")
+    return _overlaid(_merged(path.parent / base, depth + 1), values)
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, except that a recipe's own losses, or another network, replace all."""
+    result = dict(below)
+    for key, value in above.items():
+        if key == "network" and isinstance(value, dict) and "name" in value:
+            result[key] = value
+        elif key != "losses" and isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _overlaid(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def _section(hint: Any) -> Any:
+    """The dataclass that a field holds, None for plain values and free mappings."""
+    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+
+
+def _check_keys(values: Mapping[str, Any], cls: Any, place: str) -> None:
+    hints = typing.get_type_hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"{place}: {unknown('setting', str(key), hints)}")
+        section = _section(hints[key])
+        if section is not None and isinstance(value, Mapping):
+            _check_keys(value, section, f"{place}, {key}")
+
+
+def _check_option(option: str) -> None:
+    cls: Any = Recipe
+    for part in option.split("."):
+        hints = typing.get_type_hints(cls)
+        if part not in hints:
+            raise unknown(f"setting '--{option}', no part", part, hints)
+        cls = _section(hints[part])
+        if cls is None:
+            return
+
+
+def _readable(message: str) -> str:
+    """An error of the parser in one line, without its classes."""
+    line = " ".join(message.split())
+    line = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).replace("typing.", "")
+    return re.sub(r"^Parser key ", "", line)[:400]

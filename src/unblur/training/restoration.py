@@ -1,0 +1,227 @@
+"""Training a restoration network against sharp images: the Lightning module."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from unblur.losses import MultiScaleLoss, WeightedLoss
+from unblur.models import RestorationModel, create_model
+from unblur.models.checkpoint import load_checkpoint
+from unblur.registry import ConfigError
+from unblur.training.config import NetworkConfig, Recipe
+from unblur.training.errors import TrainingError
+from unblur.training.optimizers import build_optimizer, build_schedule
+
+
+def build_network(config: NetworkConfig) -> RestorationModel:
+    """The network of a recipe, from its weights if it names some. Raises ConfigError."""
+    network = create_model(config.name, **config.options)
+    if not isinstance(network, RestorationModel):
+        raise ConfigError(f"{config.name} does not restore images, so it is not trained like this")
+    if config.weights is not None:
+        name, options, network_from_file = load_checkpoint(Path(config.weights).expanduser())
+        if name != config.name:
+            raise ConfigError(f"{config.weights}: holds a {name}, the recipe has a {config.name}")
+        try:
+            network.load_state_dict(network_from_file.state_dict())
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{config.weights}: was trained with other options ({options})"
+            ) from error
+    parameters = sum(p.numel() for p in network.parameters())
+    if config.max_parameters is not None and parameters > config.max_parameters:
+        raise ConfigError(
+            f"{config.name} has {parameters:,} parameters, more than the budget of "
+            f"{config.max_parameters:,} (network.max_parameters)"
+        )
+    return network
+
+
+def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
+    """PSNR in dB of each image N×3×H×W in [0, 1], clamped and rounded to 8 bits; 100 at most."""
+    first, second = (image.float().clamp(0, 1).mul(255).round() for image in (restored, sharp))
+    error = (first - second).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(255**2 / error.clamp(min=255**2 * 1e-10))
+
+
+class RestorationModule(LightningModule):
+    """A network, its losses, its optimizer and its validation.
+
+    steps: of the optimizer in the whole training. steps_per_epoch: likewise.
+    """
+
+    def __init__(
+        self, recipe: Recipe, network: RestorationModel, steps: int, steps_per_epoch: int
+    ) -> None:
+        super().__init__()
+        self.strict_loading = False  # for what `_trained` leaves out
+        self.recipe = recipe
+        self.network = network
+        self.steps, self.steps_per_epoch = steps, steps_per_epoch
+        self.loss = WeightedLoss(recipe.losses, network.value_range)
+        self.ema: RestorationModel | None = None
+        if recipe.trainer.ema is not None:
+            if not 0 < recipe.trainer.ema < 1:
+                raise ConfigError(f"ema must lie between 0 and 1, got {recipe.trainer.ema:g}")
+            self.ema = copy.deepcopy(network).requires_grad_(False).eval()
+        if recipe.network.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer_steps = 0
+        self.stepped = False  # whether the current batch ended in a step of the optimizer
+        # The epoch and the batches of it that a checkpoint has seen.
+        self.progress = (0, 0)
+        self.terms: dict[str, Tensor] = {}
+        self._broken: Tensor | bool = False
+        self._run_network: Any = self.network
+        if recipe.network.compile:
+            self._run_network = torch.compile(self.network)
+
+    @property
+    def evaluated(self) -> RestorationModel:
+        """The weights that are validated and kept: the average, where there is one."""
+        return self.network if self.ema is None else self.ema
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.recipe.optimizer, self.network)
+        schedule = build_schedule(self.recipe.schedule, optimizer, self.steps, self.steps_per_epoch)
+        if isinstance(schedule, ReduceLROnPlateau):
+            settings = {"scheduler": schedule, "interval": "epoch", "monitor": "val/psnr",
+                        "frequency": self.recipe.trainer.validate_every}  # fmt: skip
+        else:
+            settings = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def restore_and_compare(
+        self, blurred: Tensor, sharp: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """(restored, loss, terms) of a batch."""
+        forward_scales = getattr(self.network, "forward_scales", None)
+        if forward_scales is not None:
+            scales = forward_scales(blurred)
+            loss, terms = MultiScaleLoss(self.loss)(scales, sharp)
+            return scales[-1], loss, terms
+        restored = self._run_network(blurred)
+        loss, terms = self.loss(restored, sharp)
+        return restored, loss, terms
+
+    def batch_images(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        blurred, sharp = batch["blurred"], batch["sharp"]
+        if self.recipe.network.channels_last:
+            blurred = blurred.contiguous(memory_format=torch.channels_last)
+        return blurred, sharp
+
+    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+        self.loss.set_progress(min(1.0, self.optimizer_steps / max(1, self.steps)))
+        blurred, sharp = self.batch_images(batch)
+        restored, loss, terms = self.restore_and_compare(blurred, sharp)
+        self.remember(restored, blurred, sharp, {"loss": loss.detach(), **terms})
+        return loss
+
+    def require_finite(self) -> None:
+        """Raise TrainingError when a loss was no number. Waits for the device."""
+        if bool(self._broken):
+            raise TrainingError(
+                f"the loss is not a number any more, near step {self.optimizer_steps}; the "
+                "checkpoints before are good: go on from one with a lower --optimizer.lr, or with "
+                "--trainer.gradient_clip 1"
+            )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.stepped = False
+
+    def remember(
+        self, restored: Tensor, blurred: Tensor, sharp: Tensor, terms: dict[str, Tensor]
+    ) -> None:
+        """Keep what the metrics file and the console show; numbers are fetched only then."""
+        self.terms = terms
+        for value in terms.values():
+            self._broken = self._broken | ~torch.isfinite(value)
+        self._shown = (restored.detach(), blurred, sharp)
+
+    def shown_metrics(self) -> dict[str, float]:
+        """Loss terms, PSNR of the batch and its gain over the input. Waits for the device."""
+        restored, blurred, sharp = (self.to_unit(image) for image in self._shown)
+        after, before = (
+            psnr_of_images(restored, sharp).mean(),
+            psnr_of_images(blurred, sharp).mean(),
+        )
+        values = {f"train/{name}": float(value) for name, value in self.terms.items()}
+        return {**values, "train/psnr": float(after), "train/gain": float(after - before)}
+
+    def to_unit(self, image: Tensor) -> Tensor:
+        """The network's value range → [0, 1]."""
+        low, high = self.network.value_range
+        return (image - low) / (high - low)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.after_step()
+
+    def after_step(self) -> None:
+        """Count a step of the network's optimizer and update the average of its weights."""
+        self.optimizer_steps += 1
+        self.stepped = True
+        if self.ema is None or self.recipe.trainer.ema is None:
+            return
+        # A young average forgets its beginning quickly.
+        step = self.optimizer_steps
+        decay = min(self.recipe.trainer.ema, (1 + step) / (10 + step))
+        averages, values = self.ema.state_dict().values(), self.network.state_dict().values()
+        with torch.no_grad():
+            for average, value in zip(averages, values, strict=True):
+                if average.dtype.is_floating_point:
+                    average.lerp_(value, 1 - decay)
+                else:
+                    average.copy_(value)
+
+    def on_validation_epoch_start(self) -> None:
+        self._val = torch.zeros(3, device=self.device)
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        blurred, sharp = self.batch_images(batch)
+        restored = self.evaluated(blurred)
+        restored, blurred, sharp = (self.to_unit(i) for i in (restored, blurred, sharp))
+        after, before = psnr_of_images(restored, sharp), psnr_of_images(blurred, sharp)
+        place = index * self.trainer.world_size + self.trainer.global_rank
+        samples = len(self.trainer.datamodule.val_samples)  # type: ignore[attr-defined]
+        if place < samples:  # the others are repetitions that fill up the last ranks
+            counted = torch.stack([after.sum(), before.sum(), torch.ones_like(after).sum()])
+            self._val += counted
+
+    def on_validation_epoch_end(self) -> None:
+        total = self.trainer.strategy.reduce(self._val, reduce_op="sum")
+        after, before, count = total.tolist() if isinstance(total, Tensor) else self._val.tolist()
+        self.log("val/psnr", after / count)
+        self.log("val/psnr_input", before / count)
+        self.log("val/gain", (after - before) / count)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = _trained(checkpoint["state_dict"])
+        checkpoint["architecture"] = self.recipe.network.name
+        checkpoint["options"] = self.recipe.network.options
+        checkpoint["weights_prefix"] = "network." if self.ema is None else "ema."
+        checkpoint["optimizer_steps"] = self.optimizer_steps
+        checkpoint["progress"] = list(self.progress)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("architecture") != self.recipe.network.name:
+            raise TrainingError(
+                f"the checkpoint holds a {checkpoint.get('architecture')}, "
+                f"the recipe has a {self.recipe.network.name}"
+            )
+        if checkpoint["state_dict"].keys() != _trained(self.state_dict()).keys():
+            raise TrainingError("the checkpoint is of a training with other networks or options")
+        self.optimizer_steps = checkpoint["optimizer_steps"]
+        self.progress = tuple(checkpoint["progress"])
+
+
+def _trained(state: dict[str, Any]) -> dict[str, Any]:
+    """Without the frozen features of perceptual losses, which come from a file of their own."""
+    return {key: value for key, value in state.items() if not key.startswith("loss.")}

@@ -1,0 +1,364 @@
+"""From a recipe to a finished run: its folder, the trainer, the summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import EarlyStopping
+
+from unblur import __version__
+from unblur.data import DataError, write_split
+from unblur.files import atomic_path
+from unblur.models import RestorationModel
+from unblur.models.analysis import count_parameters, summarize, training_feature_bytes
+from unblur.registry import ConfigError
+from unblur.training.adversarial import AdversarialModule
+from unblur.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_whole
+from unblur.training.config import Recipe
+from unblur.training.data import Prepared, RestorationData, epoch_steps, prepare_pairs
+from unblur.training.errors import TrainingError
+from unblur.training.recipe import read_recipe, write_recipe
+from unblur.training.reports import Console, Curves, Metrics, Pictures
+from unblur.training.restoration import RestorationModule, build_network
+
+_SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
+RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is known before a training begins.
+
+    steps: of the optimizer in the whole training; steps_per_epoch: in its first epoch.
+    """
+
+    recipe: Recipe
+    network: RestorationModel
+    pairs: Prepared
+    ranks: int
+    steps: int
+    steps_per_epoch: int
+
+    @property
+    def value_range(self) -> Any:
+        return "unit" if self.network.value_range == (0.0, 1.0) else "symmetric"
+
+
+def plan_training(recipe: Recipe) -> Plan:
+    """Open the data and build the network. Raises ConfigError or DataError."""
+    pl.seed_everything(recipe.seed, verbose=False)
+    network = build_network(recipe.network)
+    pairs = prepare_pairs(recipe.data)
+    settings = recipe.trainer
+    if settings.max_epochs < 1:
+        raise ConfigError(f"trainer.max_epochs must be at least 1, got {settings.max_epochs}")
+    ranks = _ranks(recipe)
+    batches = epoch_steps(recipe.data, len(pairs.train), settings.max_epochs, ranks)
+    per_epoch = [-(-count // settings.accumulate) for count in batches]
+    if recipe.adversarial is not None:
+        per_epoch = [max(1, n // recipe.adversarial.critic_steps) for n in batches]
+    steps = sum(per_epoch)
+    if settings.max_steps is not None:
+        steps = min(steps, settings.max_steps)
+    return Plan(recipe, network, pairs, ranks, steps, per_epoch[0])
+
+
+def _ranks(recipe: Recipe) -> int:
+    """How many processes will train, as far as it is known before Lightning starts them."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    devices = recipe.trainer.devices
+    if isinstance(devices, list):
+        count = len(devices)
+    elif isinstance(devices, int):
+        count = torch.cuda.device_count() if devices == -1 else devices
+    else:
+        count = int(devices) if devices.isdigit() else max(1, torch.cuda.device_count())
+    return max(1, count) * recipe.trainer.num_nodes
+
+
+def describe_plan(plan: Plan) -> list[tuple[str, str]]:
+    """What a dry run prints: names and values."""
+    data, settings = plan.recipe.data, plan.recipe.trainer
+    width, height = (data.crop, data.crop) if data.crop else plan.pairs.train[0].sharp.size()
+    pixels = width * height * data.batch_size
+    summary = summarize(plan.network)
+    macs = 3 * summary.macs_per_pixel * pixels  # the backward pass costs twice the forward one
+    # Besides the weights, their gradients and Adam's two averages.
+    weights = 4 * summary.parameters * (4 + (settings.ema is not None))
+    features = training_feature_bytes(plan.network) * pixels
+    size = "whole images" if data.crop is None else f"{data.crop}×{data.crop}"
+    return [
+        ("recipe", plan.recipe.name),
+        ("network", f"{plan.recipe.network.name} {plan.recipe.network.options or ''}".strip()),
+        ("parameters", f"{summary.parameters:,}"),
+        (
+            "multiply-adds",
+            f"{macs / 1e9:,.1f} G a batch, forward and backward",
+        ),
+        ("memory", f"about {(weights + features) / 2**20:,.0f} MiB a device"),
+        ("training", f"{len(plan.pairs.train)} images"),
+        ("validation", f"{len(plan.pairs.val)} images"),
+        ("batch", f"{data.batch_size} × {size} on each of {plan.ranks} devices"),
+        ("steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
+    ]
+
+
+def train(recipe: Recipe, resume: Path | None = None) -> Path:
+    """Train a recipe, or go on with the run in the folder `resume`; returns the run's folder.
+
+    Raises ConfigError, DataError or TrainingError.
+    """
+    plan = plan_training(recipe)
+    is_first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    folder = resume or _new_folder(recipe)
+    checkpoint = _checkpoint_of(folder) if resume is not None else None
+    data = RestorationData(
+        recipe.data,
+        plan.pairs,
+        seed=recipe.seed,
+        epochs=recipe.trainer.max_epochs,
+        value_range=plan.value_range,
+    )
+    kind = RestorationModule if recipe.adversarial is None else AdversarialModule
+    module = kind(recipe, plan.network, plan.steps, plan.steps_per_epoch)
+    if checkpoint is not None:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        data.resumed_epoch, data.resumed_batches = content["progress"]
+        past_end = data.resumed_epoch >= recipe.trainer.max_epochs
+        if past_end or content["optimizer_steps"] >= plan.steps:
+            raise TrainingError(f"{folder}: has finished its training; raise trainer.max_epochs")
+        del content
+    if is_first:
+        _begin(folder, recipe, plan)
+    console = Console(plan.steps)
+    metrics = Metrics(folder / "metrics.csv", recipe.trainer.log_every, [console.show])
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        recipe.trainer.checkpoint_seconds,
+        recipe.trainer.keep_every,
+        plan.pairs.split,
+    )
+    trainer = _trainer(recipe, folder, metrics, checkpoints, is_first)
+    began = time.monotonic()
+    try:
+        with console:
+            _fit(trainer, module, data, checkpoint)
+    finally:
+        os.environ.pop(_SHARED_FOLDER, None)
+    if trainer.is_global_zero:
+        summary = _summary(plan, metrics, checkpoints, trainer, time.monotonic() - began)
+        _write_json(folder / SUMMARY_FILE, summary)
+    return folder
+
+
+def _fit(
+    trainer: pl.Trainer, module: RestorationModule, data: RestorationData, checkpoint: Path | None
+) -> None:
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except (TrainingError, ConfigError, DataError):
+        raise
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in text.lower():
+            raise TrainingError(
+                f"out of memory at step {module.optimizer_steps}: lower --data.batch_size or "
+                "--data.crop (--trainer.accumulate keeps the effective batch), or use "
+                "--trainer.precision bf16-mixed"
+            ) from error
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _trainer(
+    recipe: Recipe, folder: Path, metrics: Metrics, checkpoints: Checkpoints, is_first: bool
+) -> pl.Trainer:
+    settings = recipe.trainer
+    if settings.tf32 and torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    callbacks: list[pl.Callback] = [
+        metrics,
+        checkpoints,
+        Pictures(folder / "pictures", settings.picture_every, settings.pictures),
+        Curves(folder / "curves.png", metrics, settings.picture_every),
+    ]
+    if settings.early_stopping is not None:
+        callbacks.append(EarlyStopping("val/psnr", patience=settings.early_stopping, mode="max"))
+    manual = recipe.adversarial is not None
+    minutes = settings.max_minutes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on what this machine could do besides
+        try:
+            return pl.Trainer(
+                accelerator=settings.accelerator,
+                devices=settings.devices,
+                num_nodes=settings.num_nodes,
+                strategy=settings.strategy,
+                precision=settings.precision,
+                deterministic=settings.deterministic,
+                sync_batchnorm=settings.sync_batchnorm,
+                max_epochs=settings.max_epochs,
+                max_steps=_lightning_steps(recipe),
+                max_time=None if minutes is None else timedelta(minutes=minutes),
+                gradient_clip_val=None if manual else settings.gradient_clip,
+                accumulate_grad_batches=1 if manual else settings.accumulate,
+                check_val_every_n_epoch=settings.validate_every,
+                reload_dataloaders_every_n_epochs=1 if recipe.data.stages else 0,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                logger=_loggers(recipe, folder) if is_first else False,
+                callbacks=callbacks,
+                plugins=[AtomicCheckpointIO()],
+                default_root_dir=folder,
+            )
+        except MisconfigurationException as error:
+            raise ConfigError(f"trainer: {' '.join(str(error).split())[:300]}") from error
+
+
+def _lightning_steps(recipe: Recipe) -> int:
+    """Lightning counts the steps of every optimizer."""
+    if recipe.trainer.max_steps is None:
+        return -1
+    adversarial = recipe.adversarial
+    return recipe.trainer.max_steps * (1 if adversarial is None else 1 + adversarial.critic_steps)
+
+
+def _loggers(recipe: Recipe, folder: Path) -> list[Any]:
+    loggers: list[Any] = []
+    if recipe.tensorboard:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(str(folder), name="", version="tensorboard"))
+    if recipe.wandb:
+        try:
+            from pytorch_lightning.loggers import WandbLogger
+
+            loggers.append(
+                WandbLogger(project="unblur", name=f"{recipe.name}/{folder.name}", save_dir=folder)
+            )
+        except ModuleNotFoundError as error:
+            raise ConfigError("wandb: true needs: pip install 'unblur[wandb]'") from error
+    return loggers
+
+
+def _new_folder(recipe: Recipe) -> Path:
+    """experiments/NAME/TIME; all processes of one run share it."""
+    shared = os.environ.get(_SHARED_FOLDER)
+    if shared and "LOCAL_RANK" in os.environ:
+        return Path(shared)
+    base = Path(recipe.output).expanduser() / recipe.name
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    number = 0
+    while True:
+        folder = base / (stamp if number == 0 else f"{stamp}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            continue
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
+        # Processes that Lightning starts find the folder here.
+        os.environ[_SHARED_FOLDER] = str(folder)
+        return folder
+
+
+def _checkpoint_of(folder: Path) -> Path:
+    checkpoint, damaged = newest_whole(folder / "checkpoints")
+    for path in damaged:
+        print(f"warning: {path} is damaged; going back to the one before", file=sys.stderr)
+    if checkpoint is None:
+        raise TrainingError(f"{folder}: holds no checkpoint to go on from")
+    return checkpoint
+
+
+def newest_run(output: Path, name: str) -> Path:
+    """The folder of a recipe's newest run. Raises TrainingError when there is none."""
+    folders = sorted(path for path in (output / name).glob("*") if (path / RECIPE_FILE).is_file())
+    if not folders:
+        raise TrainingError(f"{output / name}: holds no run to resume")
+    return folders[-1]
+
+
+def read_run(folder: Path, overrides: list[str]) -> Recipe:
+    """The recipe that a run was begun with. Raises ConfigError."""
+    if not (folder / RECIPE_FILE).is_file():
+        raise ConfigError(f"{folder}: is not the folder of a run, it has no {RECIPE_FILE}")
+    return read_recipe(folder / RECIPE_FILE, overrides)
+
+
+def _begin(folder: Path, recipe: Recipe, plan: Plan) -> None:
+    write_recipe(recipe, folder / RECIPE_FILE)
+    _write_json(folder / "environment.json", environment())
+    if plan.pairs.split is not None:
+        write_split(plan.pairs.split, folder / "split.json")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, as results should name them."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {
+        "unblur": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": metadata.version("pytorch-lightning"),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "command": " ".join(["unblur", *sys.argv[1:]]),
+    }
+
+
+def _summary(
+    plan: Plan, metrics: Metrics, checkpoints: Checkpoints, trainer: pl.Trainer, seconds: float
+) -> dict[str, Any]:
+    validations = [row for row in metrics.rows if "val/psnr" in row]
+    losses = [row["train/loss"] for row in metrics.rows if "train/loss" in row]
+    module = trainer.lightning_module
+    assert isinstance(module, RestorationModule)  # noqa: S101
+    return {
+        "recipe": plan.recipe.name,
+        "network": plan.recipe.network.name,
+        "parameters": count_parameters(plan.network),
+        "steps": module.optimizer_steps,
+        "epochs": trainer.current_epoch,
+        "seconds": round(seconds, 1),
+        "hardware": environment()["gpus"] or environment()["cpu"],
+        "train_images": len(plan.pairs.train),
+        "val_images": len(plan.pairs.val),
+        "split": None if plan.pairs.split is None else plan.pairs.split.digest,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "psnr_input": validations[-1]["val/psnr_input"] if validations else None,
+        "psnr": validations[-1]["val/psnr"] if validations else None,
+        "best_psnr": checkpoints.best,
+        "best_step": checkpoints.best_step,
+    }
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,141 @@
+"""Killed runs go on exactly: same losses, same weights, damaged checkpoints fall back."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unblur.training import TrainingError, read_recipe, read_run, train
+from unblur.training.checkpoints import is_whole, newest_whole
+from unblur.training.reports import read_metrics
+
+UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def numbers(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's metrics without what depends on the clock."""
+    rows = read_metrics(folder / "metrics.csv")
+    return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows]
+
+
+def only_run(output: Path) -> Path:
+    (folder,) = (path for path in output.glob("*/*") if path.is_dir())
+    return folder
+
+
+def assert_same(first: Path, second: Path) -> None:
+    assert numbers(first) == numbers(second)
+    weights = [load_file(f / "checkpoints/last.safetensors") for f in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+VARIANTS = {
+    "plain": {"trainer": {"max_epochs": 4, "log_every": 1, "accelerator": "cpu"}},
+    "ema, accumulation, stages, workers": {
+        "data": {
+            "workers": 1,
+            "stages": [{"since": 0.5, "crop": 48, "batch_size": 1}],
+        },
+        "trainer": {
+            "max_epochs": 4, "log_every": 1, "accelerator": "cpu", "ema": 0.9, "accumulate": 2,
+            "early_stopping": 9, "gradient_clip": 1.0,
+        },
+    },
+    "plateau": {
+        "schedule": {"name": "plateau", "patience": 0},
+        "optimizer": {"name": "rmsprop", "lr": 1e-2},
+    },
+    "adversarial": {
+        "network": {"name": "rednet30", "options": {"variant": "wgan"}},
+        "adversarial": {"critic_steps": 2},
+        "losses": {"logcosh": 1.0},
+        "trainer": {"max_epochs": 2, "log_every": 1, "accelerator": "cpu"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_killed_at_any_moment(
+    variant: str, recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = recipe_file(**VARIANTS[variant])
+    often = ["--trainer.checkpoint_seconds", "0"]
+
+    def command(output: str, *more: str) -> list[str]:
+        return [*UNBLUR, "train", str(path), "--output", str(tmp_path / output), *often, *more]
+
+    subprocess.run(command("whole"), check=True, capture_output=True, env=ENVIRONMENT)
+    whole = only_run(tmp_path / "whole")
+    steps = max(row["step"] for row in numbers(whole))
+    moments = random.Random(variant)
+    kills = 0
+    killed: Path | None = None
+    for _ in range(2):
+        more = ["--resume"] if killed else []
+        process = subprocess.Popen(
+            command("killed", *more), env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        wanted = (kills + 1) * steps / 3 + moments.random() * steps / 6
+        while process.poll() is None:
+            found = list((tmp_path / "killed").glob("*/*/checkpoints/*.ckpt"))
+            if any(int(p.stem.split("-")[1]) >= wanted for p in found):
+                time.sleep(moments.random() * 0.05)
+                break
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        killed = only_run(tmp_path / "killed")
+        assert newest_whole(killed / "checkpoints")[0] is not None
+    result = subprocess.run(command("killed", "--resume"), capture_output=True, env=ENVIRONMENT)
+    finished = b"has finished" in result.stderr  # killed after its last step, before the summary
+    assert result.returncode == 0 or finished, result.stderr.decode()
+    assert killed is not None
+    if not finished:
+        assert_same(whole, killed)
+        assert (killed / "summary.json").is_file()
+
+
+def test_a_damaged_checkpoint_falls_back(
+    recipe_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = read_recipe(recipe_file(), ["--trainer.max_epochs", "2"])
+    folder = train(recipe)
+    newest, damaged = newest_whole(folder / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step-00000012.ckpt"
+    assert not damaged
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert not is_whole(newest)
+    train(read_run(folder, ["--trainer.max_epochs", "3"]), folder)
+    assert "step-00000012.ckpt is damaged" in capsys.readouterr().err
+    assert max(row["step"] for row in numbers(folder)) == 18
+    for path in (folder / "checkpoints").glob("*.ckpt"):
+        path.write_bytes(b"")
+    with pytest.raises(TrainingError, match="no checkpoint to go on from"):
+        train(read_run(folder, ["--trainer.max_epochs", "4"]), folder)
+
+
+def test_what_cannot_be_resumed(recipe_file: Callable[..., Path]) -> None:
+    folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
+    with pytest.raises(TrainingError, match="has finished"):
+        train(read_run(folder, []), folder)
+    other = read_run(folder, ["--trainer.max_epochs", "2", "--network.name", "rednet30",
+                              "--network.options", "{}"])  # fmt: skip
+    with pytest.raises(TrainingError, match="holds a unet16, the recipe has a rednet30"):
+        train(other, folder)
+    wider = read_run(folder, ["--trainer.max_epochs", "2", "--network.options.width", "8"])
+    with pytest.raises((TrainingError, RuntimeError), match="other networks|size mismatch"):
+        train(wider, folder)
