@@ -399,7 +399,10 @@ def test_yaml(tmp_path: Path) -> None:
         ("gaussian:radius=3", "no parameter 'radius': sigma, size"),
         ("gaussian:sigma", "name=value"),
         ("gaussian:sigma=-1", "sigma must be between 0 and 100"),
-        ("gaussian:sigma=a..b", "no value or range"),
+        ("gaussian:sigma=a..b", "expected a number"),
+        ("gaussian:sigma=1,sigma=2", "says sigma twice"),
+        ("motion:length=1:30", "expected a number"),
+        ("motion:length=3,angle=0..inf", "expected a number"),
         ("gaussian:sigma=wide", "expected a number"),
         ("gaussian:sigma=2,size=4", "must be odd"),
         ("gaussian:sigma=.inf", "expected a number"),
@@ -434,3 +437,38 @@ def test_hostile_yaml(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(BlurError, match=message):
             parse_degradation(str(path))
+
+
+def test_types_of_images(photo: np.ndarray) -> None:
+    blur = parse_degradation("photo")
+    rng = np.random.default_rng(0)
+    batch = torch.from_numpy(photo.transpose(2, 0, 1).copy())[None]
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert blur(batch.to(dtype), rng).dtype == dtype
+    assert blur(batch[:0], rng).shape == batch[:0].shape
+    assert blur(photo.astype(np.float64), rng).dtype == np.float64
+    for wrong in (batch[0], (batch * 255).byte(), photo[:, :, 0], (photo * 9).astype(np.uint16)):
+        with pytest.raises(BlurError):
+            blur(wrong, rng)
+    with pytest.raises(BlurError, match="frames of a sequence"):
+        parse_degradation("gopro-frames")((photo * 255).astype(np.uint8), rng)
+
+
+def test_gradients_survive_black() -> None:
+    image = torch.zeros(1, 3, 24, 24)
+    image[..., 12:] = 0.5
+    image.requires_grad_(True)
+    for text in ("out-of-focus", "camera-shake"):
+        result = parse_degradation(text)(image, np.random.default_rng(0))
+        (gradient,) = torch.autograd.grad(result.sum(), image)
+        assert torch.isfinite(gradient).all()
+
+
+def test_presets_are_steps_and_paths_are_words(data: Path) -> None:
+    both = parse_degradation("camera-shake+camera")
+    assert isinstance(both.step, Sequential)
+    assert len(both.step.steps) == 2
+    path = data / ".." / "data" / "kernels"
+    assert isinstance(parse_degradation(f"kernels:path={path}").step, MeasuredBlur)
+    assert parse_degradation("noise:read=1e-3").step == SensorNoise(0.001)
+    assert len(parse_degradation("+".join(["gaussian:sigma=1"] * 40)).step.steps) == 40  # type: ignore[attr-defined]

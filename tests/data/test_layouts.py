@@ -201,3 +201,57 @@ def test_converted_images(tmp_path: Path) -> None:
     assert loaded["grey"][0, 0].tolist() == [7, 7, 7]
     assert loaded["deep"][0, 0].tolist() == [2, 2, 2]
     assert loaded["clear"][0, 0].tolist() == [1, 2, 3]
+
+
+def test_names_that_clash(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "b.png"):
+        picture(tmp_path / "s" / name)
+    assert [pair.name for pair in open_dataset(tmp_path / "s").pairs] == ["a.jpg", "a.png", "b"]
+    for subset in ("train", "test"):
+        for side in ("blur", "sharp"):
+            picture(tmp_path / "g" / subset / "GOPR1" / side / "1.png")
+    with pytest.raises(DataError, match="has the same name"):
+        require_healthy(open_dataset(tmp_path / "g"))
+
+
+def test_missing_sides_are_told(tmp_path: Path) -> None:
+    for side in ("blur", "sharp"):
+        picture(tmp_path / "g" / "GOPR1" / side / "1.png")
+        picture(tmp_path / "f" / "train" / side / "1.png")
+    picture(tmp_path / "g" / "GOPR2" / "blur" / "1.png")
+    picture(tmp_path / "f" / "test" / "blur" / "1.png")
+    for root in ("g", "f"):
+        assert "has no folder sharp" in open_dataset(tmp_path / root).problems[0]
+    picture(tmp_path / "gamma" / "GOPR1" / "blur_gamma" / "1.png")
+    picture(tmp_path / "gamma" / "GOPR1" / "sharp" / "1.png")
+    assert detect(tmp_path / "gamma") == "gopro_gamma"
+
+
+def test_links_and_specs(tmp_path: Path) -> None:
+    picture(tmp_path / "real" / "1.png")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "sub").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "linked")
+    assert [pair.name for pair in open_dataset(tmp_path / "linked").pairs] == ["sub/1"]
+    for spec, message in (
+        ("GoPro:/x", "unknown layout 'GoPro'"),
+        ("", "names no path"),
+        ("sharp:", "names no path"),
+        ("/dev/null", "no such file or folder"),
+        (f"prepared:{tmp_path / 'real'}", "it looks like sharp"),
+        ("http://[", "is no URL"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_dataset(spec)
+    (tmp_path / "self.yaml").write_text(f"- {{data: {tmp_path / 'self.yaml'}}}")
+    with pytest.raises(DataError, match="more than 5 deep"):
+        open_dataset(tmp_path / "self.yaml")
+
+
+def test_upright_sizes(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    source = open_dataset(tmp_path / "turned.jpg").pairs[0].sharp
+    assert source.size() == (20, 40)
+    assert source.load().shape == (40, 20, 3)

@@ -25,13 +25,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from typer.testing import CliRunner, Result
 
-from unblur.blur import blur_photo, parse_degradation, spoil
+from unblur.blur import FrameAverage, blur_photo, convolve, parse_degradation, spoil
 from unblur.cli import app
 from unblur.data import (
     Augmentation,
     DataError,
     Positions,
     Samples,
+    averaged,
     check_dataset,
     make_split,
     open_dataset,
@@ -142,8 +143,6 @@ def test_synthesize_pairs_with_a_manifest(photos: Path, tmp_path: Path) -> None:
     kernel = np.load(target / str(rows["a/001"].kernel))
     pair = made.pairs[0]
     assert pair.blurred is not None
-    from unblur.blur import convolve
-
     again = convolve(pair.sharp.load().astype(np.float32) / 255, kernel)
     assert np.abs(again * 255 - pair.blurred.load()).max() <= 0.51
     assert rows["a/001"].blur != rows["a/002"].blur
@@ -366,17 +365,25 @@ def test_hostile_manifests(tmp_path: Path, photos: Path) -> None:
     synthesize(open_dataset(photos), parse_degradation("cifar"), tmp_path / "d")
     path = tmp_path / "d" / "manifest.jsonl"
     header, row, *_ = path.read_text().splitlines()
+    header = header.replace('"rows": 3', '"rows": 1')
     for change, message in (
         ({"file": "../../etc/passwd"}, "lies outside"),
         ({"file": "/etc/passwd"}, "lies outside"),
         ({"offset": -4}, "negative"),
         ({"oops": 1}, "damaged"),
+        ({}, None),
     ):
         values = json.loads(row)
         values["sharp"] |= change
         path.write_text(f"{header}\n{json.dumps(values)}\n")
-        with pytest.raises(DataError, match=message):
-            open_dataset(tmp_path / "d")
+        if message is None:
+            assert len(open_dataset(tmp_path / "d").pairs) == 1
+        else:
+            with pytest.raises(DataError, match=message):
+                open_dataset(tmp_path / "d")
+    path.write_text(f"{header}\n")
+    with pytest.raises(DataError, match="0 of 1 rows"):
+        open_dataset(tmp_path / "d")
     path.write_text("{}")
     with pytest.raises(DataError, match="no manifest of unblur"):
         open_dataset(tmp_path / "d")
@@ -431,7 +438,7 @@ def test_preview(data: Path, photos: Path, tmp_path: Path) -> None:
         assert np.asarray(Image.open(tmp_path / "s.png")).std() > 20
     assert (
         unblur("data", "preview", photos, "--blur", "photo", "-o", tmp_path / "s.png").exit_code
-        == 1
+        == 2
     )
     bare = unblur("data", "preview", photos, "-o", tmp_path / "t.png")
     assert "choose one with --blur" in bare.output
@@ -449,10 +456,7 @@ def test_mixtures(photos: Path, sequences: Path, data: Path, tmp_path: Path) -> 
     mixed = open_dataset(path)
     assert mixed.layout == "mix"
     assert len(mixed.pairs) == 3 + 15 + 11 + 2
-    weights = [
-        sum(p.weight for p in mixed.pairs if p.name.startswith(f"{n}/")) for n in (1, 2, 3, 4)
-    ]
-    assert weights == pytest.approx([3, 1, 2, 4])
+    assert {(p.name[0], p.weight) for p in mixed.pairs} == {("1", 3), ("2", 1), ("3", 2), ("4", 4)}
     assert sum(pair.blurred is not None for pair in mixed.pairs) == 2
     # The same video in two parts is one sequence, so a split cannot cut through it.
     both = [p for p in mixed.pairs if p.sequence == "GOPR0477_11_00"]
@@ -460,6 +464,10 @@ def test_mixtures(photos: Path, sequences: Path, data: Path, tmp_path: Path) -> 
     samples = Samples(mixed.pairs, parse_degradation("photo"), crop=64, augmentation=Augmentation())
     names = [samples._choose(0, i, generator(1, i)).name[0] for i in range(500)]
     assert 160 < names.count("4") < 240
+    fewer = [pair for pair in mixed.pairs if pair.part != "2/"][::2]  # as after a split
+    again = Samples(fewer, samples.degradation, crop=64, augmentation=Augmentation())
+    names = [again._choose(0, i, generator(1, i)).name[0] for i in range(500)]
+    assert 180 < names.count("4") < 265
     for content, message in (
         ("- {data: gopro:/nowhere}", "no such file"),
         ("- {weight: 3}", "needs data"),
@@ -474,7 +482,84 @@ def test_mixtures(photos: Path, sequences: Path, data: Path, tmp_path: Path) -> 
 
 
 def test_blur_photo_is_what_linear_light_does(scene: np.ndarray) -> None:
-    drawn = parse_degradation("shake").draw(np.random.default_rng(0))
+    drawn = parse_degradation("camera-shake").draw(np.random.default_rng(0))
     photo = (scene[:100, :100] / 255).astype(np.float32)
     noise = np.abs(drawn(photo) - blur_photo(photo, drawn.kernels[0])).mean()
     assert 0 < noise < 0.02
+
+
+def test_a_changed_data_set_or_blur_is_noticed(
+    photos: Path, tmp_path: Path, scene: np.ndarray
+) -> None:
+    blur = tmp_path / "b.yaml"
+    blur.write_text("- gaussian: {sigma: 1}")
+    command = ("data", "synthesize", photos, "-o", tmp_path / "d", "--blur", blur)
+    assert unblur(*command).exit_code == 0
+    blur.write_text("- gaussian: {sigma: 2}")
+    result = unblur(*command)
+    assert result.exit_code == 1
+    assert "other settings" in result.output
+    blur.write_text("- gaussian: {sigma: 1}")
+    Image.fromarray(scene[:50, :50]).save(photos / "new.png")
+    result = unblur(*command)
+    assert result.exit_code == 1
+    assert "has changed" in result.output
+    target = ("data", "shard", photos, "-o", tmp_path / "s", "--per-shard", 2)
+    assert unblur(*target).exit_code == 0
+    (tmp_path / "s" / "all-000001.tar").unlink()
+    result = unblur(*target)
+    assert result.exit_code == 1
+    assert "is missing" in result.output
+
+
+def test_what_fails_leaves_nothing_in_the_way(photos: Path, tmp_path: Path) -> None:
+    target = tmp_path / "d"
+    wrong = unblur("data", "synthesize", photos, "-o", target, "--blur", "gopro-frames")
+    assert wrong.exit_code == 1
+    assert unblur("data", "synthesize", photos, "-o", target, "--blur", "cifar").exit_code == 0
+    mix = tmp_path / "mix.yaml"
+    mix.write_text(f"- {{data: '{photos}'}}")
+    inside = unblur("data", "prepare", mix, "-o", photos / "sub")
+    assert "inside the data set" in inside.output
+    (photos / "trip" / "b.jpg").write_bytes(b"broken")
+    assert unblur("data", "prepare", photos, "-o", tmp_path / "p").exit_code == 1
+    unfinished = unblur("data", "check", tmp_path / "p")
+    assert unfinished.exit_code == 1
+    assert "not finished" in unfinished.output
+
+
+def test_prepared_files_stay_what_they_were(photos: Path, tmp_path: Path) -> None:
+    write_shards(open_dataset(photos), tmp_path / "s")
+    assert unblur("data", "prepare", tmp_path / "s", "-o", tmp_path / "p").exit_code == 0
+    assert (tmp_path / "p/sharp/trip/b.jpg").read_bytes() == (photos / "trip/b.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a b#c%20?.png", "ünï.png", "x\\y.png", "line\nbreak.png"])
+def test_odd_names(name: str, tmp_path: Path, scene: np.ndarray, server: str) -> None:
+    (tmp_path / "odd").mkdir()
+    Image.fromarray(scene[:40, :40]).save(tmp_path / "odd" / name)
+    synthesize(open_dataset(tmp_path / "odd"), parse_degradation("cifar"), tmp_path / "d")
+    assert not check_dataset(open_dataset(tmp_path / "d")).problems
+    (pair,) = open_dataset(f"{server}/d").pairs
+    assert np.array_equal(pair.sharp.load(), scene[:40, :40])
+
+
+def test_frames_are_averaged_in_order_and_without_gaps(tmp_path: Path, scene: np.ndarray) -> None:
+    folder = tmp_path / "f" / "blur" / "seq"
+    for number in (1, 2, 3, 4, 5, 9, 10, 11, 30, 31):
+        for side in ("blur", "sharp"):
+            path = tmp_path / "f" / side / "seq" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene[:20, number : number + 20]).save(path)
+    assert folder.is_dir()
+    pairs = averaged(open_dataset(tmp_path / "f"), FrameAverage(3)).pairs
+    windows = sorted(
+        [int(Path(frame.label).stem) for frame in pair.blurred.frames]  # type: ignore[union-attr]
+        for pair in pairs
+    )
+    assert windows == [[1, 2, 3], [9, 10, 11]]
+    rows = synthesize(
+        open_dataset(tmp_path / "f"), parse_degradation("frames:window=3"), tmp_path / "d"
+    )
+    assert rows == 2
+    assert read_rows(tmp_path / "d")[0].blur[0]["window"] == 3

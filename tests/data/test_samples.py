@@ -114,7 +114,7 @@ def test_weights(scene: np.ndarray) -> None:
     assert 290 < counts["s1"] < 350
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     height=st.integers(5, 60),
     width=st.integers(5, 60),
@@ -237,3 +237,19 @@ def test_mistakes(scene: np.ndarray, data: Path) -> None:
     gopro = without_blurred(open_dataset(data / "gopro"))
     with pytest.raises(DataError, match="no blurred partner"):
         Samples(gopro.pairs)
+
+
+def test_an_epoch_can_be_gone_through(scene: np.ndarray) -> None:
+    samples = Samples(pairs_of(scene, blurred=True), crop=16)
+    assert [sample["name"] for sample in samples] == [f"s{n}" for n in range(6)]
+
+
+def test_frames_of_single_photos_are_refused(scene: np.ndarray) -> None:
+    with pytest.raises(DataError, match="must be averaged before"):
+        Samples(pairs_of(scene), parse_degradation("gopro-frames"), crop=16)
+    for wrong in ({"crop": 0}, {"crop": -5}, {"value_range": "Symmetric"}):
+        with pytest.raises(DataError):
+            Samples(pairs_of(scene, blurred=True), **wrong)  # type: ignore[arg-type]
+    for wrong in ({"start": 12}, {"rank": 3, "ranks": 2}, {"ranks": 0}):
+        with pytest.raises(DataError):
+            Positions(10, **wrong)

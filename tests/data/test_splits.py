@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from unblur.data import (
     DataError,
     Dataset,
     Pair,
+    Split,
     find_leak,
     make_split,
     open_dataset,
@@ -103,7 +105,7 @@ def test_files(tmp_path: Path) -> None:
         (tmp_path / "w.json").write_text(wrong)
         with pytest.raises(DataError, match="is not a split file"):
             read_split(tmp_path / "w.json")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="No such file"):
         read_split(tmp_path / "none.json")
 
 
@@ -142,3 +144,19 @@ def test_the_commands_on_real_data(data: Path, tmp_path: Path) -> None:
         "data", "split", gopro, "--kind", "frames", "--frames", "1,x", "-o", tmp_path / "f"
     )
     assert bad.exit_code == 2
+
+
+def test_leaks_across_layouts() -> None:
+    def split(train: list[str], val: list[str]) -> Split:
+        return Split("sequence", "d", dict.fromkeys(train, 2), dict.fromkeys(val, 3))
+
+    assert find_leak(split([], ["001"]), split(["train/001"], [])).images == 3
+    assert find_leak(split([], ["train/001"]), split(["001"], [])).images == 3
+    assert find_leak(split([], ["train/001"]), split(["val/001"], [])).images == 0
+    # Both names in one data set stay on one side.
+    names = [f"train/{n}" for n in range(8)] + [str(n) for n in range(8)]
+    source = ArraySource("x", np.zeros((4, 4, 3), np.uint8))
+    pairs = tuple(Pair(name, name, source) for name in names)
+    for seed in range(5):
+        made = make_split(Dataset("mix", "mix", pairs), seed=seed)
+        assert not find_leak(made, made).sequences

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from unblur.training import TrainingError, read_recipe, read_run, train
 from unblur.training.checkpoints import is_whole, newest_whole
+from unblur.training.config import NetworkConfig
 from unblur.training.reports import read_metrics
 
 UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
@@ -79,15 +81,14 @@ def test_killed_at_any_moment(
     whole = only_run(tmp_path / "whole")
     steps = max(row["step"] for row in numbers(whole))
     moments = random.Random(variant)
-    kills = 0
     killed: Path | None = None
-    for _ in range(2):
+    for kill in range(1, 3):
         more = ["--resume"] if killed else []
         process = subprocess.Popen(
             command("killed", *more), env=ENVIRONMENT,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        wanted = (kills + 1) * steps / 3 + moments.random() * steps / 6
+        wanted = kill * steps / 3 + moments.random() * steps / 6
         while process.poll() is None:
             found = list((tmp_path / "killed").glob("*/*/checkpoints/*.ckpt"))
             if any(int(p.stem.split("-")[1]) >= wanted for p in found):
@@ -96,7 +97,6 @@ def test_killed_at_any_moment(
             time.sleep(0.002)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        kills += 1
         killed = only_run(tmp_path / "killed")
         assert newest_whole(killed / "checkpoints")[0] is not None
     result = subprocess.run(command("killed", "--resume"), capture_output=True, env=ENVIRONMENT)
@@ -132,10 +132,10 @@ def test_what_cannot_be_resumed(recipe_file: Callable[..., Path]) -> None:
     folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
     with pytest.raises(TrainingError, match="has finished"):
         train(read_run(folder, []), folder)
-    other = read_run(folder, ["--trainer.max_epochs", "2", "--network.name", "rednet30",
-                              "--network.options", "{}"])  # fmt: skip
+    longer = read_run(folder, ["--trainer.max_epochs", "2"])
+    other = replace(longer, network=NetworkConfig("rednet30"))
     with pytest.raises(TrainingError, match="holds a unet16, the recipe has a rednet30"):
         train(other, folder)
     wider = read_run(folder, ["--trainer.max_epochs", "2", "--network.options.width", "8"])
-    with pytest.raises((TrainingError, RuntimeError), match="other networks|size mismatch"):
+    with pytest.raises((TrainingError, RuntimeError), match=r"other networks|size mismatch"):
         train(wider, folder)

@@ -13,7 +13,7 @@ from unblur.blur.arrays import Image, alike, as_numpy, namespace, resize, standa
 from unblur.blur.convolution import convolve
 from unblur.blur.errors import BlurError
 from unblur.blur.kernels import gaussian_kernel
-from unblur.blur.parameters import Parameter, draw, require
+from unblur.blur.parameters import Parameter, draw, draw_count, require
 from unblur.blur.steps import Drawn, Step, register
 
 
@@ -40,7 +40,11 @@ def compress(image: Image, kind: str, quality: int) -> Image:
     buffer = io.BytesIO()
     pixels = np.rint(np.clip(as_numpy(image), 0, 1) * 255).astype(np.uint8)
     # WebP's fastest method: its artefacts are alike, and it is several times quicker.
-    PillowImage.fromarray(pixels).save(buffer, kind, quality=quality, method=0)
+    try:
+        PillowImage.fromarray(pixels).save(buffer, kind, quality=quality, method=0)
+    except (OSError, ValueError) as error:
+        height, width = pixels.shape[:2]
+        raise BlurError(f"{width}×{height} pixels are too many for {kind}") from error
     decoded = np.asarray(PillowImage.open(buffer).convert("RGB"), np.float32) / np.float32(255)
     return alike(decoded, image)
 
@@ -160,7 +164,7 @@ class Compression(Step):
         require(self, "quality", 1, 100)
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        quality = round(draw(self.quality, rng))
+        quality = draw_count(self.quality, rng)
 
         def apply(image: Image) -> Image:
             if image.shape[-1] != 3:

@@ -20,7 +20,9 @@ def linear_to_srgb(image: Image) -> Image:
     """Linear light → sRGB code values, clipped to [0, 1] (IEC 61966-2-1)."""
     xp = namespace(image)
     image = xp.clip(image, 0, 1)
-    return xp.where(image <= 0.0031308, 12.92 * image, 1.055 * image ** (1 / 2.4) - 0.055)
+    # The power of what is not 0 only: its slope there is infinite, which gradients do not survive.
+    curved = 1.055 * xp.clip(image, 0.0031308, 1) ** (1 / 2.4) - 0.055
+    return xp.where(image <= 0.0031308, 12.92 * image, curved)
 
 
 def _fast_length(length: int) -> int:

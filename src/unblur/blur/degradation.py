@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -45,24 +47,38 @@ class Degradation:
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Spoil an image, or each image of a batch with its own random choices.
 
-        image: H×W×3 uint8 or float32 in [0, 1], or a torch tensor N×3×H×W of floats in [0, 1] on
-            any device. The result is of the same kind, size and place.
+        image: H×W×3 uint8 or floats in [0, 1], or a torch tensor N×3×H×W of floats in [0, 1] on
+            any device. The result is of the same type, size and place; it is computed in float32.
+        Raises BlurError for other shapes and types, and when frames should be averaged: that
+        needs a sequence (`data.averaged`).
         """
-        if is_tensor(image):
-            drawn = [self.draw(rng) for _ in range(image.shape[0])]
-            spoiled = [
-                step(photo.permute(1, 2, 0)).permute(2, 0, 1)
-                for step, photo in zip(drawn, image, strict=True)
-            ]
-            return namespace(image).stack(spoiled).clip(0, 1)
-        return spoil(self.draw(rng), image)
+        if self.frames is not None:
+            raise BlurError(f"{self.name or 'this'} averages the frames of a sequence, not a photo")
+        if not is_tensor(image):
+            return spoil(self.draw(rng), image)
+        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            raise BlurError(
+                f"a batch is N×3×H×W of floats, got {tuple(image.shape)} of {image.dtype}"
+            )
+        drawn = [self.draw(rng) for _ in range(image.shape[0])]
+        spoiled = [
+            step(photo.float().permute(1, 2, 0)).permute(2, 0, 1)
+            for step, photo in zip(drawn, image, strict=True)
+        ]
+        if not spoiled:
+            return image
+        return namespace(image).stack(spoiled).clip(0, 1).to(image.dtype)
 
 
 def spoil(drawn: Drawn, image: Image) -> Image:
     """Apply a drawn step to an H×W×3 array; uint8 stays uint8, rounded."""
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise BlurError(f"a photo is H×W×3, got {image.shape}")
     if image.dtype == np.uint8:
         return to_eight_bit(drawn(to_float(image)))
-    return np.clip(drawn(image), 0, 1)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise BlurError(f"a photo is uint8 or floats in [0, 1], got {image.dtype}")
+    return np.clip(drawn(image.astype(np.float32)), 0, 1).astype(image.dtype)
 
 
 class _WithoutAliases(yaml.SafeLoader):
@@ -91,11 +107,11 @@ def parse_degradation(text: str) -> Degradation:
     `shake:extent=5..30+noise:read=0.01+jpeg:quality=70..95`. `a..b` draws uniformly.
     Raises BlurError that says what is wrong and what is possible.
     """
-    if (PRESET_FOLDER / f"{text}.yaml").is_file() and "/" not in text and "\\" not in text:
+    if text in list_presets():
         return dataclasses.replace(_read(PRESET_FOLDER / f"{text}.yaml"), name=text)
     if text.endswith((".yaml", ".yml")):
         return dataclasses.replace(_read(Path(text).expanduser()), name=text)
-    nodes = [_parse_words(words) for words in text.split("+")]
+    nodes = [_parse_words(words) for words in re.split(r"\+(?=[a-z])", text)]
     return dataclasses.replace(build_degradation(nodes), name=text)
 
 
@@ -106,8 +122,8 @@ def _read(path: Path) -> Degradation:
         node = yaml.load(path.read_text(encoding="utf-8"), _WithoutAliases)  # noqa: S506  (safe)
     except OSError as error:
         raise BlurError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BlurError(f"{path}: is not YAML ({error})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise BlurError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     try:
         return build_degradation(node)
     except BlurError as error:
@@ -121,17 +137,27 @@ def _parse_words(words: str) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals:
             raise BlurError(f"'{word}' in '{words}': parameters are written name=value")
-        low, dots, high = value.partition("..")
-        try:
-            values[key.strip()] = [float(low), float(high)] if dots else yaml.safe_load(value)
-        except (ValueError, yaml.YAMLError):
-            raise BlurError(f"'{word}' in '{words}': '{value}' is no value or range") from None
+        if key.strip() in values:
+            raise BlurError(f"'{words}' says {key.strip()} twice")
+        values[key.strip()] = _parse_value(value)
     return {name: values or None}
+
+
+def _parse_value(text: str) -> object:
+    """3, 0.5, 2..8, true or a word."""
+    low, dots, high = text.partition("..")
+    with contextlib.suppress(ValueError):
+        return [float(low), float(high)] if dots else int(text)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return {"true": True, "false": False, "null": None}.get(text, text)
 
 
 def build_degradation(node: object) -> Degradation:
     """A degradation from what YAML gives: one step or a list, `frames` possibly the first."""
     nodes = node if isinstance(node, list) else [node]
+    if not nodes:
+        raise BlurError("there is no step in it")
     frames = None
     if nodes and isinstance(nodes[0], Mapping) and list(nodes[0]) == ["frames"]:
         frames = _construct(FrameAverage, "frames", nodes[0]["frames"], 0)
@@ -151,8 +177,8 @@ def build_step(node: object, depth: int = 0) -> Step:
     if not isinstance(node, Mapping) or len(node) != 1:
         raise BlurError(f"expected one step, such as {{gaussian: {{sigma: 2}}}}, got {node!r}")
     name, values = next(iter(node.items()))
-    if name == "preset":
-        return _preset_step(values, depth)
+    if name == "preset" or (values is None and name in list_presets() and name not in STEPS):
+        return _preset_step(values or name, depth)
     if name not in STEPS:
         known = ", ".join([*STEPS, "preset"])
         hint = "; frames must come first" if name == "frames" else ""

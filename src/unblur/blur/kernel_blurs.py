@@ -22,7 +22,7 @@ from unblur.blur.kernels import (
     read_kernel,
     shake_kernel,
 )
-from unblur.blur.parameters import Parameter, draw, require
+from unblur.blur.parameters import Parameter, draw, draw_count, require
 from unblur.blur.steps import Drawn, Record, Step, register
 
 
@@ -124,7 +124,7 @@ class ShakeBlur(KernelBlur):
             "softness": draw(self.softness, rng),
         }
         if self.frames is not None:
-            record["frames"] = round(draw(self.frames, rng))
+            record["frames"] = draw_count(self.frames, rng)
         record["seed"] = int(rng.integers(2**32))
         return shake_kernel(np.random.default_rng(record["seed"]), **_without_seed(record)), record
 
@@ -178,7 +178,7 @@ class DefocusBlur(KernelBlur):
         radius = draw(self.radius, rng)
         if self.blades is None:
             return defocus_kernel(radius), {"radius": radius}
-        blades, angle = round(draw(self.blades, rng)), draw(self.angle, rng)
+        blades, angle = draw_count(self.blades, rng), draw(self.angle, rng)
         kernel = aperture_kernel(radius, blades, angle)
         return kernel, {"radius": radius, "blades": blades, "angle": angle}
 

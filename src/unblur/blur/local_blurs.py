@@ -12,7 +12,7 @@ from unblur.blur.arrays import resize as resized
 from unblur.blur.convolution import convolve
 from unblur.blur.errors import BlurError
 from unblur.blur.kernel_blurs import KernelBlur
-from unblur.blur.parameters import Parameter, draw, require
+from unblur.blur.parameters import Parameter, draw, draw_count, require
 from unblur.blur.steps import Drawn, Record, Step, register
 
 
@@ -42,7 +42,7 @@ class VaryingBlur(Step):
         require(self, "grid", 2, 64)
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        parts = [self.blur.draw(rng) for _ in range(round(draw(self.count, rng)))]
+        parts = [self.blur.draw(rng) for _ in range(draw_count(self.count, rng))]
         if any(len(part.kernels) > 1 for part in parts):
             raise BlurError("varying blends single kernels, not steps of several")
         seed = int(rng.integers(2**32))

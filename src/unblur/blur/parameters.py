@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ def draw(parameter: Parameter, rng: np.random.Generator) -> float:
     return float(parameter)
 
 
+def draw_count(parameter: Parameter, rng: np.random.Generator) -> int:
+    """A whole number from the distribution; between two, all are equally likely."""
+    if isinstance(parameter, tuple):
+        low, high = math.ceil(parameter[0]), math.floor(parameter[1])
+        return int(rng.integers(low, max(low, high) + 1))
+    return round(draw(parameter, rng))
+
+
 def bounds(parameter: Parameter) -> tuple[float, float]:
     """The smallest and the largest number that can be drawn."""
     if isinstance(parameter, tuple):
@@ -60,6 +69,8 @@ def require(
     if isinstance(parameter, Choice) and not parameter.values:
         raise BlurError(f"{name} has no values to choose from")
     first, last = bounds(parameter)
+    if not all(map(math.isfinite, (first, last))):
+        raise BlurError(f"{name} must be a finite number")
     if not first <= last:
         raise BlurError(f"{name}: {first} is larger than {last}")
     if isinstance(parameter, LogUniform) and first <= 0:
@@ -72,6 +83,13 @@ def require(
         raise BlurError(f"{name} must be odd, got {', '.join(f'{value:g}' for value in values)}")
 
 
+def _number(value: object) -> float:
+    parsed = parse_parameter(value)
+    if not isinstance(parsed, float):
+        raise BlurError(f"expected a number, got {value!r}")
+    return parsed
+
+
 def parse_parameter(value: object) -> Parameter:
     """A parameter as YAML has it: 3, [1, 3], {log: [1, 30]} or {choice: [3, 5]}."""
     match value:
@@ -79,14 +97,18 @@ def parse_parameter(value: object) -> Parameter:
             pass
         case int() | float() if math.isfinite(value):
             return float(value)
-        case [int() | float() as low, int() | float() as high]:
-            return float(low), float(high)
+        case str():  # such as 1e-3, which YAML takes for text
+            with contextlib.suppress(ValueError):
+                if math.isfinite(number := float(value)):
+                    return number
+        case [low, high]:
+            return _number(low), _number(high)
         case Mapping() if list(value) == ["log"]:
             inner = value["log"]
             if isinstance(inner, list) and len(inner) == 2:
-                return LogUniform(float(inner[0]), float(inner[1]))
+                return LogUniform(_number(inner[0]), _number(inner[1]))
         case Mapping() if list(value) == ["choice"] and isinstance(value["choice"], list):
-            return Choice(tuple(float(each) for each in value["choice"]))
+            return Choice(tuple(_number(each) for each in value["choice"]))
     raise BlurError(
         f"expected a number, [low, high], {{log: [low, high]}} or {{choice: [a, b]}}, got {value!r}"
     )

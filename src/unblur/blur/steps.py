@@ -7,6 +7,7 @@ H×W×C float32 arrays or tensors, values in [0, 1].
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ class OneOf(Step):
         if not self.steps:
             raise BlurError("one_of needs at least one step")
         if self.weights is not None and (
-            len(self.weights) != len(self.steps) or min(self.weights) < 0 or sum(self.weights) <= 0
+            len(self.weights) != len(self.steps)
+            or not all(0 <= weight < math.inf for weight in self.weights)
+            or sum(self.weights) <= 0
         ):
             raise BlurError("one_of needs a weight for each step, none negative, not all zero")
 
@@ -189,8 +192,8 @@ class LinearLight(Step):
         def apply(image: Image) -> Image:
             if gamma is None:
                 return linear_to_srgb(inner(srgb_to_linear(image)))
-            light = inner(namespace(image).clip(image, 0, 1) ** gamma)
-            return namespace(image).clip(light, 0, 1) ** (1 / gamma)
+            clip = namespace(image).clip
+            return clip(inner(clip(image, 0, 1) ** gamma), 1e-9, 1) ** (1 / gamma)
 
         record = {"step": self.name, "gamma": gamma or "srgb", "steps": list(inner.records)}
         return Drawn(apply, (record,), inner.kernels, inner.reach, inner.uniform)

@@ -25,11 +25,11 @@ class ImageCache:
     def __init__(self, folder: Path | None = None, limit: int = _GIBIBYTE) -> None:
         self.folder, self.limit = folder, limit
         self._images: dict[str, Pixels] = {}
-        self._used = 0
+        self._used = self._kept = 0
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._used = sum(path.stat().st_size for path in folder.glob("*.npy"))
+                self._used = self._on_disk(folder)
             except OSError as error:
                 raise DataError(f"{folder}: cannot be used as cache ({error.strerror})") from error
 
@@ -48,15 +48,20 @@ class ImageCache:
             self._keep(key, pixels)
         return pixels
 
+    @staticmethod
+    def _on_disk(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.glob("*.npy"))
+
     def _path(self, key: str) -> Path:
         assert self.folder is not None  # noqa: S101
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
     def _open(self, key: str) -> Pixels | None:
         try:
-            return np.load(self._path(key), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+            pixels = np.load(self._path(key), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
             return None
+        return pixels if pixels.ndim == 3 and pixels.dtype == np.uint8 else None
 
     def _keep(self, key: str, pixels: Pixels) -> None:
         if self.folder is None:
@@ -69,4 +74,7 @@ class ImageCache:
             except OSError:  # a full disk only means that no more is kept
                 self.limit = 0
                 return
+            self._kept += 1
+            if self._kept % 8 == 0:  # other processes fill the same folder
+                self._used = self._on_disk(path.parent)
         self._used += pixels.nbytes

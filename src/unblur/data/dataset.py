@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from unblur.data.sources import ImageSource
+
+SUBSETS = ("train", "test", "val")  # what authors of data sets divide them into
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Pair:
     name: unique in its data set, `sequence/…` where there are sequences, `/`-separated.
     sequence: what neighbouring frames share; a split never cuts through one.
     subset: "train", "test" or "val" where the data set's authors say so, else "".
-    weight: how often it is drawn in training, relative to others.
+    part: of a mixture; weight: how often that part is drawn in training, relative to others.
     """
 
     name: str
@@ -22,6 +25,7 @@ class Pair:
     sharp: ImageSource
     blurred: ImageSource | None = None
     subset: str = ""
+    part: str = ""
     weight: float = 1.0
 
 
@@ -31,12 +35,14 @@ class Dataset:
 
     spec: `layout:path`, with the layout that was found for `auto`.
     problems: files that should have had a partner; empty for a healthy data set.
+    roots: the folders it lies in.
     """
 
     spec: str
     layout: str
     pairs: tuple[Pair, ...]
     problems: tuple[str, ...] = ()
+    roots: tuple[Path, ...] = ()
 
     @property
     def sequences(self) -> list[str]:

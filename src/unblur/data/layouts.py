@@ -6,34 +6,38 @@ finds the layout out. Partners are matched by relative path, never by position i
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unblur.data.cifar import is_cifar, read_cifar
-from unblur.data.dataset import Dataset, Pair
+from unblur.data.dataset import SUBSETS, Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.manifest import is_prepared, is_unfinished, read_prepared
 from unblur.data.mixture import read_entries, read_mixture
 from unblur.data.sources import FileSource, is_url
 from unblur.imaging import PHOTO_EXTENSIONS
 
-SUBSETS = ("train", "test", "val")
-
-
 Found = tuple[list[Pair], list[str]]
 
 
 def images_below(folder: Path) -> list[Path]:
     """All image files in a folder and its sub-folders, sorted; hidden ones are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_EXTENSIONS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    found: list[Path] = []
+    visited: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = Path(place).resolve()
+        if real in visited:  # a link to a folder around it
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(place) / name for name in files if not name.startswith("."))
+        found += [p for p in paths if p.suffix.lower() in PHOTO_EXTENSIONS and p.is_file()]
+    return sorted(found)
 
 
 def _match(blurred: Path, sharp: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
@@ -100,11 +104,12 @@ def _gopro(root: Path, kind: str) -> Found:
     def sequences() -> Iterable[Found]:
         for subset, folder in _subsets(root):
             for place in sorted(folder.iterdir()):
-                if (place / "sharp").is_dir():
+                sides = [side for side in (kind, "sharp") if (place / side).is_dir()]
+                if len(sides) == 1:
+                    missing = "sharp" if sides == [kind] else kind
+                    yield [], [f"{place}: has no folder {missing}"]
+                elif sides:
                     sequence = place.name
-                    if not (place / kind).is_dir():
-                        yield [], [f"{place}: has no folder {kind}"]
-                        continue
                     yield _paired(
                         place / kind,
                         place / "sharp",
@@ -126,13 +131,21 @@ def read_gopro_gamma(root: Path) -> Found:
     return _gopro(root, "blur_gamma")
 
 
-def is_gopro(root: Path) -> bool:
+def _is_gopro(root: Path, kind: str) -> bool:
     return any(
-        (place / "sharp").is_dir() and (place / "blur").is_dir()
+        (place / "sharp").is_dir() and (place / kind).is_dir()
         for _, folder in _subsets(root)
         for place in folder.iterdir()
         if place.is_dir()
     )
+
+
+def is_gopro(root: Path) -> bool:
+    return _is_gopro(root, "blur")
+
+
+def is_gopro_gamma(root: Path) -> bool:
+    return _is_gopro(root, "blur_gamma")
 
 
 def _reds_sides(root: Path) -> list[tuple[str, Path, Path]]:
@@ -195,9 +208,7 @@ def read_hide(root: Path) -> Found:
 
 
 def is_hide(root: Path) -> bool:
-    return (root / "GT").is_dir() and (
-        (root / "test" / "test-close-ups").is_dir() or (root / "test" / "test-long-shot").is_dir()
-    )
+    return (root / "GT").is_dir() and any((root / part).is_dir() for part in ("train", "test"))
 
 
 def read_realblur(root: Path) -> Found:
@@ -210,7 +221,11 @@ def read_realblur(root: Path) -> Found:
     problems = []
     for listing in lists:
         subset = next((s for s in SUBSETS if s in listing.stem.lower()), "")
-        for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = listing.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{listing}: cannot be read as a list ({error})") from error
+        for number, line in enumerate(lines, 1):
             words = line.split()
             if not words:
                 continue
@@ -269,7 +284,11 @@ def read_flat(root: Path) -> Found:
     def sides() -> Iterable[Found]:
         for subset, folder in _subsets(root):
             for blurred, sharp in _FLAT:
-                if (folder / blurred).is_dir() and (folder / sharp).is_dir():
+                sides = [side for side in (blurred, sharp) if (folder / side).is_dir()]
+                if len(sides) == 1:
+                    missing = sharp if sides == [blurred] else blurred
+                    yield [], [f"{folder}: has no folder {missing}"]
+                elif sides:
                     prefix = f"{subset}/" if subset else ""
                     yield _paired(
                         folder / blurred,
@@ -302,9 +321,12 @@ def read_sharp(root: Path) -> Found:
     for path in paths:
         widths.setdefault(path.parent, set()).add(len(path.stem))
     padded = {path.parent for path in paths if re.fullmatch(r"\D*0\d+", path.stem)}
+    stems = Counter(path.with_suffix("") for path in paths)
     pairs = []
     for path in paths:
-        name = path.relative_to(root).with_suffix("").as_posix()
+        # Of a.png and a.jpg both keep their extension.
+        bare = path.with_suffix("") if stems[path.with_suffix("")] == 1 else path
+        name = bare.relative_to(root).as_posix()
         folder = path.parent
         is_frame = folder in padded and folder not in loose and len(widths[folder]) == 1
         sequence = name.rsplit("/", 1)[0] if is_frame and folder != root else name
@@ -319,16 +341,11 @@ def read_image(root: Path) -> Found:
     return [Pair(root.stem, root.stem, FileSource(root))], []
 
 
-def read_mix(root: Path) -> Found:
-    """A YAML file that lists data sets and their weights (`mixture.read_mixture`)."""
-    return read_mixture(read_entries(root), str(root), open_dataset)
-
-
 # In the order of detection: the particular before the general.
 LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Found]]] = {
     "prepared": (is_prepared, read_prepared),
     "gopro": (is_gopro, read_gopro),
-    "gopro_gamma": (lambda _: False, read_gopro_gamma),
+    "gopro_gamma": (is_gopro_gamma, read_gopro_gamma),
     "reds": (is_reds, read_reds),
     "hide": (is_hide, read_hide),
     "realblur": (is_realblur, read_realblur),
@@ -337,9 +354,11 @@ LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Found]]] = {
     "flat": (is_flat, read_flat),
     "sharp": (lambda root: next(iter(images_below(root)), None) is not None, read_sharp),
     "image": (lambda _: False, read_image),
-    "mix": (lambda _: False, read_mix),
 }
-_FILE_LAYOUTS = {".txt": "realblur", ".yaml": "mix", ".yml": "mix"}
+# Read by `open_dataset` itself, as it names other data sets.
+MIX = "mix"
+_FILE_LAYOUTS = {".txt": "realblur", ".yaml": MIX, ".yml": MIX}
+_DEEPEST = 5  # mixtures of mixtures
 
 
 def detect(root: Path) -> str:
@@ -354,41 +373,84 @@ def detect(root: Path) -> str:
     raise DataError(f"{root}: holds no images in any known layout ({', '.join(LAYOUTS)})")
 
 
-def open_dataset(spec: str | Path | Sequence[Mapping[str, Any]], root: Path = Path()) -> Dataset:
+def open_dataset(
+    spec: str | Path | Sequence[Mapping[str, Any]], root: Path = Path(), depth: int = 0
+) -> Dataset:
     """The data set named `layout:path`, `auto:path` or by a bare path, or a list of parts.
 
-    root: what relative paths start from. A list has parts as a `mix` file lists them.
-
+    root: what relative paths start from. A list has parts as a `mix` file lists them; depth: of
+    mixtures around this one.
     Its problems are listed in it, not raised; `require_healthy` raises them. Raises DataError for
     a path that is not there, an unknown layout, or a layout without a single image.
     """
+    if depth > _DEEPEST:
+        raise DataError(f"{spec}: mixtures hold one another more than {_DEEPEST} deep")
     if not isinstance(spec, str | Path):
-        pairs, problems = read_mixture(spec, "the mixture", lambda part: open_dataset(part, root))
-        return Dataset("mix", "mix", _ordered(pairs), tuple(problems))
-    text = str(spec)
-    layout, separator, rest = text.partition(":")
-    if not separator or layout not in {*LAYOUTS, "auto"}:
-        if separator and re.fullmatch(r"[a-z_]+", layout) and not Path(text).exists():
-            raise DataError(f"unknown layout '{layout}' in '{text}': one of {', '.join(LAYOUTS)}")
-        layout, rest = "auto", text
+        return _mixed(MIX, spec, root, depth)
+    layout, rest = _parse_spec(str(spec))
     if is_url(rest):
         if layout not in ("prepared", "auto"):
             raise DataError(f"{rest}: only prepared data sets and shards can be read by URL")
-        pairs, _ = read_prepared(rest)
-        return Dataset(f"prepared:{rest}", "prepared", _ordered(pairs))
-    root = root / Path(rest).expanduser()
-    if not root.exists():
-        raise DataError(f"{root}: no such file or folder")
+        pairs, problems = read_prepared(rest)
+        return Dataset(f"prepared:{rest}", "prepared", _ordered(pairs), tuple(problems))
+    place = root / Path(rest).expanduser()
+    if not place.is_file() and not place.is_dir():
+        raise DataError(f"{place}: no such file or folder")
     if layout == "auto":
-        layout = detect(root)
-    if root.is_file() and layout not in ("image", *_FILE_LAYOUTS.values()):
-        raise DataError(f"{root}: is a file, but the layout {layout} is a folder")
-    if root.is_dir() and layout in ("image", "mix"):
-        raise DataError(f"{root}: is a folder; name the file itself, or use sharp:{root}")
-    pairs, problems = LAYOUTS[layout][1](root)
+        layout = detect(place)
+    if place.is_file() and layout not in ("image", *_FILE_LAYOUTS.values()):
+        raise DataError(f"{place}: is a file, but the layout {layout} is a folder")
+    if place.is_dir() and layout in ("image", MIX):
+        raise DataError(f"{place}: is a folder; name the file itself, or use sharp:{place}")
+    if layout == "prepared" and not is_prepared(place):
+        raise DataError(f"{place}: is no prepared data set{_instead(place, layout)}")
+    if layout == MIX:
+        return _mixed(f"{MIX}:{place}", read_entries(place), root, depth)
+    pairs, problems = LAYOUTS[layout][1](place)
     if not pairs:
-        raise DataError(f"{root}: has no pairs in the layout {layout}{_instead(root, layout)}")
-    return Dataset(f"{layout}:{root}", layout, _ordered(pairs), tuple(problems))
+        why = "".join(f"; {problem}" for problem in problems[:2])
+        raise DataError(
+            f"{place}: has no pairs in the layout {layout}{_instead(place, layout)}{why}"
+        )
+    problems = [*problems, *_doubled(pairs)]
+    return Dataset(f"{layout}:{place}", layout, _ordered(pairs), tuple(problems), (place,))
+
+
+def _parse_spec(text: str) -> tuple[str, str]:
+    """(layout or `auto`, path or URL)."""
+    if is_url(text):
+        return "auto", text
+    layout, separator, rest = text.partition(":")
+    if not separator or layout not in {*LAYOUTS, MIX, "auto"}:
+        if separator and re.fullmatch(r"[A-Za-z_-]{2,}", layout) and not Path(text).exists():
+            known = ", ".join([*LAYOUTS, MIX, "auto"])
+            raise DataError(f"unknown layout '{layout}' in '{text}': one of {known}")
+        layout, rest = "auto", text
+    if not rest:
+        raise DataError(f"'{text}' names no path; write . for this folder")
+    return layout, rest
+
+
+def _mixed(spec: str, entries: Sequence[Mapping[str, Any]], root: Path, depth: int) -> Dataset:
+    def open_part(part: str) -> Dataset:
+        return open_dataset(part, root, depth + 1)
+
+    pairs, problems, roots = read_mixture(entries, spec.removeprefix("mix:"), open_part)
+    if not pairs:
+        raise DataError(f"{spec}: lists no data set")
+    return Dataset(spec, MIX, _ordered(pairs), tuple(problems), tuple(roots))
+
+
+def _doubled(pairs: list[Pair]) -> list[str]:
+    """Images that share a name, of which only one would survive in what is made of them."""
+    seen: dict[str, Pair] = {}
+    problems = []
+    for pair in pairs:
+        if pair.name in seen:
+            other = seen[pair.name].sharp.label
+            problems.append(f"{pair.sharp.label}: has the same name, {pair.name}, as {other}")
+        seen[pair.name] = pair
+    return problems
 
 
 def _ordered(pairs: list[Pair]) -> tuple[Pair, ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import urllib.parse
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,7 @@ from unblur.files import atomic_path
 
 MANIFEST = "manifest.jsonl"
 PROGRESS = "manifest.partial.jsonl"  # rows that are finished, in any order
+ABOUT = "unblur.json"  # how the folder is made
 _FORMAT = "unblur-data-1"
 _LARGEST = 2**30  # bytes of a manifest
 
@@ -51,6 +54,8 @@ class Row:
     subset: str
     sharp: Stored | None
     blurred: Stored | None = None
+    part: str = ""
+    weight: float = 1.0
     source: str = ""
     kernel: str | None = None
     blur: list[dict[str, Any]] = field(default_factory=list)
@@ -62,7 +67,8 @@ def write_manifest(folder: Path, about: dict[str, Any], rows: Iterable[Row]) -> 
         atomic_path(folder / MANIFEST) as temporary,
         temporary.open("w", encoding="utf-8") as file,
     ):
-        file.write(json.dumps({"format": _FORMAT, **about}) + "\n")
+        rows = list(rows)
+        file.write(json.dumps({"format": _FORMAT, "rows": len(rows), **about}) + "\n")
         for row in rows:
             file.write(json.dumps(asdict(row)) + "\n")
 
@@ -81,8 +87,11 @@ def read_rows(root: Path | str) -> list[Row]:
         raise DataError(f"{place}: cannot be read ({error})") from error
     try:
         header, *lines = content.decode("utf-8").splitlines()
-        if json.loads(header).get("format") != _FORMAT:
+        about = json.loads(header)
+        if about.get("format") != _FORMAT:
             raise ValueError("it has another format")
+        if about.get("rows") != len(lines):
+            raise ValueError(f"it has {len(lines)} of {about.get('rows')} rows")
         return [read_row(json.loads(line)) for line in lines]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{place}: is damaged or no manifest of unblur ({error})") from error
@@ -94,10 +103,13 @@ def read_prepared(root: Path | str) -> tuple[list[Pair], list[str]]:
     pairs = []
     for row in rows:
         if row.sharp is None:
-            raise DataError(f"{root}: holds blurred copies only; name the sharp ones' folder too")
+            raise DataError(
+                f"{root}: holds blurred copies only; make pairs, without --only-blurred"
+            )
         blurred = None if row.blurred is None else _source(root, row.blurred)
-        pairs.append(Pair(row.name, row.sequence, _source(root, row.sharp), blurred, row.subset))
-    return pairs, _short_files(root, rows)
+        sharp = _source(root, row.sharp)
+        pairs.append(Pair(row.name, row.sequence, sharp, blurred, row.subset, row.part, row.weight))
+    return pairs, short_files(root, rows)
 
 
 def is_prepared(root: Path) -> bool:
@@ -106,7 +118,7 @@ def is_prepared(root: Path) -> bool:
 
 def is_unfinished(root: Path) -> bool:
     """Whether a command began to fill a folder and was interrupted."""
-    return (root / PROGRESS).is_file() and not is_prepared(root)
+    return (root / ABOUT).is_file() and not is_prepared(root)
 
 
 def read_row(values: dict[str, Any]) -> Row:
@@ -115,7 +127,7 @@ def read_row(values: dict[str, Any]) -> Row:
         if values.get(side) is not None:
             place = Stored(**values[side])
             path = PurePosixPath(place.file)
-            if path.is_absolute() or ".." in path.parts or "\\" in place.file:
+            if path.is_absolute() or ".." in path.parts or _leaves_on_windows(place.file):
                 raise ValueError(f"{place.file} lies outside the folder")
             if min(place.offset, place.length, place.width, place.height) < 0:
                 raise ValueError(f"{place.file} has a negative size")
@@ -123,8 +135,14 @@ def read_row(values: dict[str, Any]) -> Row:
     return Row(**values)
 
 
+def _leaves_on_windows(file: str) -> bool:
+    return os.name == "nt" and ("\\" in file or ":" in file)
+
+
 def _inside(root: Path | str, file: str) -> str:
-    return f"{str(root).rstrip('/')}/{file}"
+    if is_url(str(root)):
+        return f"{str(root).rstrip('/')}/{urllib.parse.quote(file)}"
+    return str(Path(root) / file)
 
 
 def _source(root: Path | str, place: Stored) -> StoredSource:
@@ -133,7 +151,7 @@ def _source(root: Path | str, place: Stored) -> StoredSource:
     return StoredSource(location, place.offset, place.length, size, place.sha256)
 
 
-def _short_files(root: Path | str, rows: list[Row]) -> list[str]:
+def short_files(root: Path | str, rows: list[Row]) -> list[str]:
     """Files that are missing or end too early; those on servers are found when they are read."""
     if is_url(str(root)):
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ _KEYS = {"data", "weight", "blurred", "frames"}
 
 def read_mixture(
     entries: Sequence[Mapping[str, Any]], place: str, open_part: Callable[[str], Dataset]
-) -> tuple[list[Pair], list[str]]:
-    """The pairs of all parts of a list such as, in YAML,
+) -> tuple[list[Pair], list[str], list[Path]]:
+    """The pairs, problems and folders of all parts of a list such as, in YAML,
 
         - {data: gopro:/data/GOPRO_Large, weight: 3}
         - {data: gopro:/data/GOPRO_Large, blurred: false}    # its sharp frames, blurred anew
@@ -34,20 +35,33 @@ def read_mixture(
     """
     pairs: list[Pair] = []
     problems: list[str] = []
+    roots: list[Path] = []
     for number, entry in enumerate(entries, 1):
         part = _part(entry, f"{place}, entry {number}", open_part)
-        weight = float(entry.get("weight", 1)) / len(part.pairs)
-        pairs += [replace(p, name=f"{number}/{p.name}", weight=weight) for p in part.pairs]
+        # A mixture in a mixture shares its weight among its own parts.
+        inner = {pair.part: pair.weight for pair in part.pairs}
+        share = float(entry.get("weight", 1)) / sum(inner.values())
+        pairs += [
+            replace(
+                pair,
+                name=f"{number}/{pair.name}",
+                part=f"{number}/{pair.part}",
+                weight=share * pair.weight,
+            )
+            for pair in part.pairs
+        ]
         problems += part.problems
-    return pairs, problems
+        roots += part.roots
+    return pairs, problems, roots
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
     """The list in a `mix` file; its paths are relative to the working directory."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({error})") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        detail = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as YAML ({detail})") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(f"{path}: must list data sets, such as - {{data: gopro:/path, weight: 2}}")
     return entries
@@ -59,9 +73,11 @@ def _part(entry: Mapping[str, Any], place: str, open_part: Callable[[str], Datas
     spec, weight = entry.get("data"), entry.get("weight", 1)
     if not isinstance(spec, str):
         raise DataError(f"{place}: needs data: layout:path")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise DataError(f"{place}: the weight must be a positive number, got {weight!r}")
     part = open_part(spec)
+    if not isinstance(entry.get("blurred", True), bool):
+        raise DataError(f"{place}: blurred is true or false, got {entry['blurred']!r}")
     if entry.get("blurred") is False:
         part = without_blurred(part)
     if "frames" in entry:

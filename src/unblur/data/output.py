@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +16,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unblur import __version__
+from unblur.data.dataset import Dataset
 from unblur.data.errors import DataError
-from unblur.data.manifest import MANIFEST, PROGRESS, Row, read_row, write_manifest
-from unblur.data.sources import FileSource, ImageSource
+from unblur.data.manifest import (
+    ABOUT,
+    MANIFEST,
+    PROGRESS,
+    Row,
+    read_row,
+    read_rows,
+    short_files,
+    write_manifest,
+)
+from unblur.data.sources import FileSource, ImageSource, StoredSource
 from unblur.files import atomic_path
 
-_ABOUT = "unblur.json"
 # As they are, these need no second encoding.
-_KEPT_AS_THEY_ARE = {".png", ".jpg", ".jpeg", ".webp"}
+_KEPT_AS_THEY_ARE = {
+    ".png": re.compile(rb"\x89PNG"),
+    ".jpg": re.compile(rb"\xff\xd8\xff"),
+    ".webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
 
 
 class OutputFolder:
@@ -31,14 +46,14 @@ class OutputFolder:
         something else, is refused with DataError; nothing in it is ever replaced.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any], source: str) -> None:
+    def __init__(self, folder: Path, about: dict[str, Any], source: Dataset) -> None:
         self.folder = folder
-        self.about = {"unblur": __version__, "data": source, **about}
+        self.about = {"unblur": __version__, "data": source.spec, **about, **_fingerprint(source)}
         self._lock = threading.Lock()
         self.done: dict[str, Row] = {}
-        root = Path(source.partition(":")[2])
-        if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
-            raise DataError(f"{folder}: lies inside the data set that it is made of")
+        for root in source.roots:
+            if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
+                raise DataError(f"{folder}: lies inside the data set that it is made of")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._begin()
@@ -50,7 +65,7 @@ class OutputFolder:
         return (self.folder / MANIFEST).is_file()
 
     def _begin(self) -> None:
-        about = self.folder / _ABOUT
+        about = self.folder / ABOUT
         if about.is_file():
             try:
                 before = json.loads(about.read_text(encoding="utf-8"))
@@ -60,6 +75,11 @@ class OutputFolder:
             different = [k for k in {**before, **wanted} if before.get(k) != wanted.get(k)]
             if different:
                 key = different[0]
+                if key == "fingerprint":
+                    raise DataError(
+                        f"{self.folder}: was made of other images, {wanted['data']} has changed; "
+                        "choose another folder, or remove this one"
+                    )
                 raise DataError(
                     f"{self.folder}: was made with other settings ({key} {before.get(key)!r}, "
                     f"not {wanted.get(key)!r}); choose another folder, or remove this one"
@@ -69,6 +89,10 @@ class OutputFolder:
         else:
             with atomic_path(about) as temporary:
                 temporary.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
+        if self.is_finished:
+            problems = short_files(self.folder, read_rows(self.folder))
+            if problems:
+                raise DataError(f"{problems[0]}; remove {self.folder} and make it again")
         partial = self.folder / PROGRESS
         if partial.is_file():
             for line in partial.read_text(encoding="utf-8").splitlines():
@@ -76,7 +100,8 @@ class OutputFolder:
                     row = read_row(json.loads(line))
                 except (ValueError, TypeError, KeyError):
                     continue  # cut off when the command was killed: made again
-                self.done[row.name] = row
+                if not short_files(self.folder, [row]):
+                    self.done[row.name] = row
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file below the folder, complete or not at all."""
@@ -103,6 +128,8 @@ class OutputFolder:
         try:
             write_manifest(self.folder, self.about, (self.done[name] for name in order))
             (self.folder / PROGRESS).unlink(missing_ok=True)
+            for left in self.folder.rglob(".*.partial"):  # of a command that was killed
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
@@ -117,10 +144,22 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 def encoded(source: ImageSource) -> tuple[bytes, str, tuple[int, int]]:
     """An image as a file's bytes, its extension and (width, height).
 
-    Files in common formats are taken as they are; everything else becomes PNG.
+    PNG, JPEG and WebP files are taken as they are; everything else becomes PNG.
     """
     pixels = source.load()  # also of files that are copied, so that damage is found here
     size = (pixels.shape[1], pixels.shape[0])
-    if isinstance(source, FileSource) and source.path.suffix.lower() in _KEPT_AS_THEY_ARE:
-        return source.path.read_bytes(), source.path.suffix.lower(), size
+    if isinstance(source, FileSource | StoredSource):
+        content = source.content()
+        for extension, begin in _KEPT_AS_THEY_ARE.items():
+            if begin.match(content):
+                return content, extension, size
     return encode_png(pixels), ".png", size
+
+
+def _fingerprint(dataset: Dataset) -> dict[str, str]:
+    """Changes with the images of a data set."""
+    digest = hashlib.sha256()
+    for pair in dataset.pairs:
+        keys = [source.key for source in (pair.sharp, pair.blurred) if source is not None]
+        digest.update("\0".join([pair.name, *keys]).encode("utf-8", "surrogateescape"))
+    return {"fingerprint": digest.hexdigest()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from unblur.blur import Degradation, Drawn, convolve_kernels, spoil
+from unblur.blur.steps import Record
 from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
-from unblur.data.manifest import Row, stored
+from unblur.data.manifest import Row, Stored, stored
 from unblur.data.output import OutputFolder, encode_png, encoded
 from unblur.data.randomness import generator
+from unblur.data.sources import AveragedSource, ImageSource
 from unblur.data.transforms import averaged
 
 # Called with (images done, images in all).
@@ -36,7 +38,7 @@ def prepare(
     Pairs go to `blur/` and `sharp/`, sharp images alone to `sharp/`. about: how the data set was
     changed; a folder begun with the same is gone on with. Returns how many images or pairs.
     """
-    output = OutputFolder(folder, {"command": "prepare", **about}, dataset.spec)
+    output = OutputFolder(folder, {"command": "prepare", **about}, dataset)
 
     def make(pair: Pair) -> Row:
         sides = {}
@@ -46,10 +48,7 @@ def prepare(
                 file = _file(side, pair.name, extension)
                 output.write(file, content)
                 sides[side] = stored(file, content, size)
-        return Row(
-            pair.name, pair.sequence, pair.subset, sides["sharp"], sides.get("blur"),
-            pair.sharp.label,
-        )  # fmt: skip
+        return row_of(pair, pair.name, sides["sharp"], sides.get("blur"))
 
     return _run(output, {pair.name: pair for pair in dataset.pairs}, make, progress, workers)
 
@@ -83,37 +82,59 @@ def synthesize(
     is drawn depends on `seed` and on the image's name, not on the other images.
     Returns how many pairs.
     """
+    if degradation.frames is not None:
+        dataset = averaged(dataset, degradation.frames, seed)
+    variants = _variants(dataset.pairs, len(dataset.pairs) if count is None else count)
     settings = {
         "command": "synthesize",
         "blur": degradation.name,
+        "steps": repr((degradation.frames, degradation.step)),
         "count": count,
         "seed": seed,
         "only_blurred": only_blurred,
     }
-    output = OutputFolder(folder, settings, dataset.spec)
-    if degradation.frames is not None:
-        dataset = averaged(dataset, degradation.frames, seed)
-    variants = _variants(dataset.pairs, count or len(dataset.pairs))
+    output = OutputFolder(folder, settings, dataset)
 
     def make(variant: _Variant) -> Row:
         pair, name = variant.pair, variant.name
         drawn = degradation.draw(generator(seed, pair.name, variant.number))
         sharp = pair.sharp.load()
-        from_frames = degradation.frames is not None and pair.blurred is not None
-        given = pair.blurred.load() if from_frames and pair.blurred else sharp
+        frames = pair.blurred if degradation.frames is not None else None
+        given = sharp if frames is None else frames.load()
         sides = {"blur": spoil(drawn, given)} | ({} if only_blurred else {"sharp": sharp})
         places = {}
         for side, pixels in sides.items():
             content, file = encode_png(pixels), _file(side, name, ".png")
             output.write(file, content)
             places[side] = stored(file, content, (pixels.shape[1], pixels.shape[0]))
-        kernel = None if from_frames else _write_kernel(output, name, drawn)
-        return Row(
-            name, pair.sequence, pair.subset, places.get("sharp"), places["blur"],
-            pair.sharp.label, kernel, list(drawn.records),
-        )  # fmt: skip
+        kernel = _write_kernel(output, name, drawn) if frames is None else None
+        records = [*_frames_record(frames), *drawn.records]
+        return replace(
+            row_of(pair, name, places.get("sharp"), places["blur"]), kernel=kernel, blur=records
+        )
 
     return _run(output, {variant.name: variant for variant in variants}, make, progress, workers)
+
+
+def row_of(pair: Pair, name: str, sharp: Stored | None, blurred: Stored | None) -> Row:
+    """A row that keeps what is known of a pair."""
+    return Row(
+        name,
+        pair.sequence,
+        pair.subset,
+        sharp,
+        blurred,
+        part=pair.part,
+        weight=pair.weight,
+        source=pair.sharp.label,
+    )
+
+
+def _frames_record(source: ImageSource | None) -> list[Record]:
+    if not isinstance(source, AveragedSource):
+        return []
+    labels = [frame.label for frame in source.frames]
+    return [{"step": "frames", "window": len(labels), "gamma": source.gamma, "frames": labels}]
 
 
 def _write_kernel(output: OutputFolder, name: str, drawn: Drawn) -> str | None:

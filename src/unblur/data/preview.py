@@ -68,6 +68,8 @@ def _cell(pair: Pair, degradation: Degradation | None, seed: int, crop: int) -> 
         drawn = degradation.draw(rng)
         blurred, kernels = spoil(drawn, blurred), drawn.kernels
         words = words or describe(drawn.records)
+    if blurred.shape != sharp.shape:
+        raise DataError(f"{pair.sharp.label}: its blurred partner has another size")
     height, width = min(crop, sharp.shape[0]), min(crop, sharp.shape[1])
     top, left = _busiest(sharp, height, width, rng)
     window = np.s_[top : top + height, left : left + width]

@@ -9,5 +9,7 @@ import numpy as np
 
 def generator(*keys: int | str) -> np.random.Generator:
     """A generator for these keys, such as (seed, epoch, index): the same on every machine."""
-    text = "\0".join(f"{type(key).__name__}:{key}" for key in keys)
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16]))
+    plain = (key if isinstance(key, str) else int(key) for key in keys)
+    text = "\0".join(f"{type(key).__name__}:{key}" for key in plain)
+    content = text.encode("utf-8", "surrogateescape")  # names of files need not be text
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(content).digest()[:16]))

@@ -6,10 +6,10 @@ same samples, however many there are of them.
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,22 +93,32 @@ class Samples:
             raise DataError(f"{bare.sharp.label}: has no blurred partner; name a blur to make one")
         if length is not None and length < 1:
             raise DataError(f"an epoch needs at least one sample, got {length}")
+        if value_range not in get_args(ValueRange):
+            raise DataError(f"a value range is unit or symmetric, got {value_range}")
+        if degradation is not None and degradation.frames is not None:
+            single = next((pair for pair in pairs if pair.blurred is None), None)
+            if single is not None:
+                label = single.sharp.label
+                raise DataError(f"{label}: its frames must be averaged before (data.averaged)")
         self.pairs = list(pairs)
         self.degradation = degradation
-        self.crop = (crop, crop) if isinstance(crop, int) else crop
+        self.crop = _crop_of(crop)
         self.augmentation = augmentation
         self.seed = seed
         self.length = length or len(self.pairs)
         self.value_range = value_range
         self.cache = cache or ImageCache()
-        weights = np.array([pair.weight for pair in self.pairs])
-        self._cumulated = None if np.ptp(weights) == 0 else np.cumsum(weights) / weights.sum()
+        self._cumulated = _cumulated_chances(self.pairs)
         self._order: tuple[tuple[int, int], NDArray[np.intp]] | None = None
         for index in np.linspace(0, len(pairs) - 1, min(_PROBED, len(pairs))).astype(int):
             self._require_room(pairs[index], pairs[index].sharp.size())
 
     def __len__(self) -> int:
         return self.length
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The first epoch."""
+        return (self[index] for index in range(self.length))
 
     def __getitem__(self, position: int) -> Sample:
         epoch, index = divmod(int(position), self.length)
@@ -159,15 +169,17 @@ class Samples:
                     f"{pair.blurred.label}: is {given.shape[1]}×{given.shape[0]}, "
                     f"its sharp partner {width}×{height}"
                 )
-            blurred, _ = _region(given, place, crop, 0)
-            clean, _ = _region(sharp, place, crop, 0)
-            return blurred, clean
+            if self.degradation is None or self.degradation.frames is None:
+                return _region(given, place, crop, 0)[0], _region(sharp, place, crop, 0)[0]
+        else:
+            given = sharp
         assert self.degradation is not None  # noqa: S101  (checked when it was made)
         drawn = self.degradation.draw(rng)
         # With its surroundings, so that blur comes from outside the crop as well.
-        patch, corner = _region(sharp, place, crop, drawn.reach)
+        patch, corner = _region(given, place, crop, drawn.reach)
         inside = np.s_[corner[0] : corner[0] + crop[0], corner[1] : corner[1] + crop[1]]
-        return spoil(drawn, patch)[inside], patch[inside]
+        clean = patch[inside] if given is sharp else _region(sharp, place, crop, 0)[0]
+        return spoil(drawn, patch)[inside], clean
 
     def _corner(self, room: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
         if self.augmentation is None:
@@ -182,6 +194,24 @@ class Samples:
             )
 
 
+def _crop_of(crop: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if crop is None:
+        return None
+    height, width = crop if isinstance(crop, tuple) else (crop, crop)
+    if min(height, width) < 1:
+        raise DataError(f"a crop has at least one pixel, got {height}×{width}")
+    return int(height), int(width)
+
+
+def _cumulated_chances(pairs: list[Pair]) -> NDArray[np.float64] | None:
+    """Each part is drawn as its weight says, its pairs equally; None when all are alike."""
+    counts = Counter(pair.part for pair in pairs)
+    chances = np.array([pair.weight / counts[pair.part] for pair in pairs])
+    if not (np.isfinite(chances).all() and (chances >= 0).all() and chances.sum() > 0):
+        raise DataError("weights of data sets are not negative and not all zero")
+    return None if np.ptp(chances) == 0 else np.cumsum(chances) / chances.sum()
+
+
 def _region(
     image: Pixels, place: tuple[int, int, int, int], crop: tuple[int, int], reach: int
 ) -> tuple[Pixels, tuple[int, int]]:
@@ -190,21 +220,22 @@ def _region(
     place: top, left, height and width in the image; crop: the height and width it comes out at.
     """
     top, left, height, width = place
-    scale = crop[0] / height
-    around = math.ceil(reach / scale)
-    first = max(0, top - around), max(0, left - around)
-    last = min(image.shape[0], top + height + around), min(image.shape[1], left + width + around)
-    part = image[first[0] : last[0], first[1] : last[1]]
-    corner = top - first[0], left - first[1]
-    if (height, width) != crop:
-        # Sides are rounded up, so that the crop always fits.
-        sides = math.ceil(part.shape[1] * scale), math.ceil(part.shape[0] * scale)
-        part = np.asarray(Image.fromarray(part).resize(sides, Image.Resampling.BICUBIC))
-        corner = (
-            min(round(corner[0] * scale), part.shape[0] - crop[0]),
-            min(round(corner[1] * scale), part.shape[1] - crop[1]),
-        )
-    return part, corner
+    down, right = height / crop[0], width / crop[1]  # pixels of the image to one of the result
+    above, before = min(reach, int(top / down)), min(reach, int(left / right))
+    below = min(reach, int((image.shape[0] - top - height) / down))
+    after = min(reach, int((image.shape[1] - left - width) / right))
+    if (height, width) == crop:
+        part = image[top - above : top + height + below, left - before : left + width + after]
+        return part, (above, before)
+    box = (
+        left - before * right,
+        top - above * down,
+        left + width + after * right,
+        top + height + below * down,
+    )
+    size = (before + crop[1] + after, above + crop[0] + below)
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box)), (above, before)
 
 
 def _turned(
@@ -251,6 +282,8 @@ class Positions:
     def __init__(
         self, length: int, epoch: int = 0, start: int = 0, rank: int = 0, ranks: int = 1
     ) -> None:
+        if not (0 <= rank < ranks and 0 <= start <= length):
+            raise DataError(f"no positions for rank {rank} of {ranks} from {start} of {length} on")
         self.length, self.epoch, self.start = length, epoch, start
         self.rank, self.ranks = rank, ranks
 

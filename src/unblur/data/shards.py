@@ -13,6 +13,7 @@ import json
 import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.manifest import Row, Stored, stored
 from unblur.data.output import OutputFolder, encoded
-from unblur.data.prepare import Progress
+from unblur.data.prepare import Progress, row_of
 from unblur.data.randomness import generator
 from unblur.data.splits import Split
 from unblur.files import atomic_path
@@ -48,7 +49,7 @@ def write_shards(
     about: dict[str, Any] = {"command": "shard", "per_shard": per_shard, "seed": seed}
     if split is not None:
         about["split"] = json.loads(split.to_json())
-    output = OutputFolder(folder, about, dataset.spec)
+    output = OutputFolder(folder, about, dataset)
     plan = _plan(dataset, split, per_shard, seed)
     names = [pair.name for _, pairs in plan for pair in pairs]
     if output.is_finished:
@@ -117,12 +118,11 @@ def _add(
     for side, (content, extension, size) in sides.items():
         offset = _add_file(tar, f"{key}.{side}{extension}", content)
         places[side] = stored(path.name, content, size, offset)
-    subset = part or pair.subset
-    about = {"name": pair.name, "sequence": pair.sequence, "subset": subset}
+    row = row_of(pair, pair.name, places["sharp"], places.get("blurred"))
+    row = replace(row, subset=part or pair.subset)
+    about = {"name": row.name, "sequence": row.sequence, "subset": row.subset}
     _add_file(tar, f"{key}.json", json.dumps(about).encode())
-    return Row(
-        pair.name, pair.sequence, subset, places["sharp"], places.get("blurred"), pair.sharp.label
-    )
+    return row
 
 
 def _add_file(tar: tarfile.TarFile, name: str, content: bytes) -> int:

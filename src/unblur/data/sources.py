@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,13 @@ class FileSource:
             self.photo()  # raises the error that says why
         return size
 
+    def content(self) -> bytes:
+        """The bytes of the file; raises DataError."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from error
+
     def photo(self) -> Photo:
         """The file as the imaging package reads it."""
         try:
@@ -131,11 +139,16 @@ class StoredSource:
     def size(self) -> tuple[int, int]:
         return self.dimensions
 
-    def photo(self) -> Photo:
-        """The file as the imaging package reads it, once its bytes are what they should be."""
+    def content(self) -> bytes:
+        """The bytes of the image file. Raises DataError unless they are what they should be."""
         content = read_bytes(self.location, self.offset, self.length)
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise DataError(f"{self.label}: is damaged or was changed; copy or make it again")
+        return content
+
+    def photo(self) -> Photo:
+        """The file as the imaging package reads it."""
+        content = self.content()
         try:
             return read_photo(content, name=self.label)
         except ImageError as error:
@@ -175,13 +188,20 @@ def fetch(url: str, limit: int, part: tuple[int, int] | None = None) -> bytes:
     cannot be reached in several attempts.
     """
     headers = {} if part is None else {"Range": f"bytes={part[0]}-{part[0] + part[1] - 1}"}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  (callers ask is_url)
+    try:
+        address = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310  (is_url)
+    except ValueError as error:
+        raise DataError(f"{url}: is no URL ({error})") from error
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310
                 if part is not None and answer.status != 206:
                     raise DataError(f"{url}: the server sends no parts of files; copy it here")
                 content: bytes = answer.read(limit + 1)
+                announced = answer.headers.get("Content-Length")
+                if announced is not None and len(content) < min(int(announced), limit + 1):
+                    raise http.client.IncompleteRead(content)
                 if len(content) > limit:
                     raise DataError(f"{url}: is larger than {limit} bytes")
                 return content
@@ -246,6 +266,10 @@ class PatchSource:
     def cut(self, pixels: Pixels) -> Pixels:
         """Its part of the whole image's pixels."""
         height, width = pixels.shape[0] // self.rows, pixels.shape[1] // self.columns
+        if min(height, width) < 1:
+            raise DataError(
+                f"{self.source.label}: is too small for {self.rows} × {self.columns} patches"
+            )
         top, left = self.row * height, self.column * width
         return pixels[top : top + height, left : left + width]
 

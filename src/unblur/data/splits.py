@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from unblur.data.dataset import Dataset, Pair
+from unblur.data.dataset import SUBSETS, Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.files import atomic_path
 
@@ -64,11 +64,14 @@ def select_frames(pairs: Sequence[Pair], positions: Sequence[int] | None) -> lis
     """The pairs at 1-based positions of each sequence, in the order of names; all when None."""
     if positions is None:
         return list(pairs)
-    seen: Counter[str] = Counter()
+    if min(positions) < 1:
+        raise DataError(f"frames are counted from 1, got {min(positions)}")
+    seen: Counter[tuple[str, str]] = Counter()
     chosen = []
     for pair in sorted(pairs, key=lambda p: p.name):
-        seen[pair.sequence] += 1
-        if seen[pair.sequence] in positions:
+        place = (pair.sequence, pair.part)
+        seen[place] += 1
+        if seen[place] in positions:
             chosen.append(pair)
     if not chosen:
         raise DataError(
@@ -99,24 +102,32 @@ def make_split(
     if kind == "frames" and not frames:
         raise DataError("a split by frames needs their positions, such as --frames 1,40,80")
     positions = tuple(sorted(set(frames))) if frames and kind == "frames" else None
-    if positions and positions[0] < 1:
-        raise DataError(f"frames are counted from 1, got {positions[0]}")
+    if frames and kind != "frames":
+        raise DataError("positions of frames go together with --kind frames")
     pairs = select_frames(dataset.pairs, positions)
     counts = Counter(pair.sequence for pair in pairs)
     if kind == "original":
         train, val = _original(dataset)
         return Split(kind, dataset.spec, train, val)
-    names = sorted(counts)
+    groups: dict[str, list[str]] = {}
+    bare = {name for name in counts if not _subset_of(name)[0]}
+    for name in sorted(counts):
+        rest = _subset_of(name)[1]
+        groups.setdefault(rest if rest in bare else name, []).append(name)
+    names = sorted(groups)
+    sizes = {name: sum(counts[each] for each in groups[name]) for name in names}
     if len(names) < 2:
         raise DataError(f"{dataset.spec}: one sequence cannot be split; it needs at least two")
     order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
     if by == "sequences":
         held = min(max(round((1 - ratio) * len(names)), 1), len(names) - 1)
     else:
-        sums = np.cumsum([counts[name] for name in order])[:-1]
+        sums = np.cumsum([sizes[name] for name in order])[:-1]
         held = int(np.abs(sums - (1 - ratio) * len(pairs)).argmin()) + 1
-    val = {name: counts[name] for name in sorted(order[:held])}
-    train = {name: counts[name] for name in sorted(order[held:])}
+    train, val = (
+        {each: counts[each] for name in sorted(some) for each in groups[name]}
+        for some in (order[held:], order[:held])
+    )
     return Split(kind, dataset.spec, train, val, seed, ratio, by, positions)
 
 
@@ -135,8 +146,12 @@ def _original(dataset: Dataset) -> tuple[dict[str, int], dict[str, int]]:
 
 def write_split(split: Split, path: Path) -> None:
     """Write a split; the file appears whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(split.to_json() + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(split.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def read_split(path: Path) -> Split:
@@ -150,11 +165,17 @@ def read_split(path: Path) -> Split:
         for part in (split.train, split.val):
             if not all(isinstance(k, str) and isinstance(v, int) for k, v in part.items()):
                 raise ValueError("sequences are names with counts")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: is not a split file ({error})") from error
     return split
+
+
+def _subset_of(name: str) -> tuple[str, str]:
+    """A sequence's name in two: train/001 is 001 of train, and so may be a bare 001."""
+    subset, slash, rest = name.partition("/")
+    return (subset, rest) if slash and subset in SUBSETS else ("", name)
 
 
 @dataclass(frozen=True)
@@ -179,6 +200,19 @@ class Leak:
 
 
 def find_leak(validated: Split, trained: Split) -> Leak:
-    """The leak when a model trained on `trained` is validated on `validated`."""
-    common = {name: n for name, n in validated.val.items() if name in trained.train}
+    """The leak when a model trained on `trained` is validated on `validated`.
+
+    Sequences are the same when their names are; one that was read without its subset's folder
+    (001 instead of train/001) is the same as with it.
+    """
+    places: dict[str, set[str]] = {}
+    for name in trained.train:
+        subset, rest = _subset_of(name)
+        places.setdefault(rest, set()).add(subset)
+    common = {}
+    for name, images in validated.val.items():
+        subset, rest = _subset_of(name)
+        there = places.get(rest, set())
+        if subset in there or "" in there or (there and not subset):
+            common[name] = images
     return Leak(common, len(validated.val), sum(validated.val.values()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import groupby
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.randomness import generator
 from unblur.data.sources import AveragedSource, ImageSource, PatchSource, ResizedSource
+
+_PATCH = r"patch-\d+-\d+"  # what names of patches end in
 
 
 def _with_sources(pair: Pair, change: Callable[[ImageSource], ImageSource]) -> Pair:
@@ -30,7 +33,10 @@ def resized(dataset: Dataset, height: int, width: int) -> Dataset:
 
 
 def in_patches(dataset: Dataset, rows: int, columns: int) -> Dataset:
-    """Every image cut into rows × columns equal patches, each a pair of its own."""
+    """Every image cut into rows × columns equal patches, each a pair of its own.
+
+    Raises DataError for images with fewer pixels than patches.
+    """
     pairs = []
     for pair in dataset.pairs:
         for row in range(rows):
@@ -57,16 +63,48 @@ def averaged(dataset: Dataset, frames: FrameAverage, seed: int = 0) -> Dataset:
     The widths of the windows are drawn anew for each, by `seed`. Raises DataError when no
     sequence has enough frames.
     """
+    groups: dict[tuple[str, str, str], list[Pair]] = {}
+    for pair in dataset.pairs:
+        # Parts of a mixture and patches of a frame share a sequence, but not a scene.
+        folder, _, name = pair.name.rpartition("/")
+        patch = name if re.fullmatch(_PATCH, name) else ""
+        if patch:
+            folder, _, name = folder.rpartition("/")
+        groups.setdefault((pair.sequence, folder, patch), []).append(pair)
     pairs: list[Pair] = []
-    in_order = sorted(dataset.pairs, key=lambda pair: (pair.sequence, pair.name))
-    for sequence, group in groupby(in_order, key=lambda pair: pair.sequence):
-        pairs += _windows(list(group), frames, generator(seed, sequence))
+    for (sequence, folder, patch), group in sorted(groups.items()):
+        rng = generator(seed, sequence, folder, patch)
+        for run in _consecutive(group):
+            pairs += _windows(run, frames, rng)
     if not pairs:
         raise DataError(
             f"{dataset.spec}: no sequence has enough consecutive frames to average; "
             "each needs the window's width, in a folder of its own with numbered names"
         )
     return replace(dataset, pairs=tuple(sorted(pairs, key=lambda pair: pair.name)))
+
+
+def _number(pair: Pair) -> int | None:
+    """The number of a frame, the last one in its name."""
+    numbers = re.findall(r"\d+", re.sub(f"/{_PATCH}$", "", pair.name).rsplit("/", 1)[-1])
+    return int(numbers[-1]) if numbers else None
+
+
+def _consecutive(group: list[Pair]) -> list[list[Pair]]:
+    """The frames of a sequence in order, cut where one is missing."""
+    numbered = [(number, pair) for pair in group if (number := _number(pair)) is not None]
+    if len(numbered) < len(group):
+        return [sorted(group, key=lambda pair: pair.name)]
+    numbered.sort(key=lambda item: item[0])
+    steps = [later[0] - earlier[0] for earlier, later in pairwise(numbered)]
+    usual = min(steps, default=1)
+    runs = [[numbered[0][1]]]
+    for step, (_, pair) in zip(steps, numbered[1:], strict=True):
+        if step == usual:
+            runs[-1].append(pair)
+        else:
+            runs.append([pair])
+    return runs
 
 
 def _windows(sequence: list[Pair], frames: FrameAverage, rng: np.random.Generator) -> list[Pair]:

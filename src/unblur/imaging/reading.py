@@ -59,10 +59,11 @@ def allow_large_photos(max_pixels: int) -> None:
 
 
 def probe_size(path: Path) -> tuple[int, int]:
-    """(width, height) from a file's header, (0, 0) when it cannot be told quickly."""
+    """(width, height), upright, from a file's header; (0, 0) when it cannot be told quickly."""
     try:
         with path.open("rb") as file, _open(file, str(path), path) as image:
-            return image.size
+            width, height = image.size
+            return (height, width) if orientation_of(image) >= 5 else (width, height)
     except (ImageError, OSError):
         return (0, 0)
 

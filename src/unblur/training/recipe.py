@@ -14,14 +14,16 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
 from unblur.files import atomic_path
+from unblur.models import create_model
+from unblur.models.analysis import summarize
 from unblur.registry import ConfigError, unknown
 from unblur.training.config import Recipe
 
 _LONGEST_FILE = 1_000_000  # bytes
 _DEEPEST = 10  # recipes based on one another
 
-QUICK_STEPS = 300
-_QUICK = {"crop": 96, "batch_size": 4, "val_length": 6, "resize": 160}
+_QUICK_STEPS, _QUICK_MACS = 2000, 1.2e13  # minutes of two cores
+_QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 160, 8
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), quickly: bool = False) -> Recipe:
@@ -62,19 +64,21 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 def quick(recipe: Recipe) -> Recipe:
     """The recipe made to end within minutes on two cores: the same network, losses, optimizer and
-    schedule, on smaller crops and batches, for a few hundred steps, shown and measured more often.
+    schedule, on smaller crops and batches, for at most a few hundred steps, in ten epochs.
     """
     data, trainer = recipe.data, recipe.trainer
-    crop = None if data.crop is None else min(data.crop, _QUICK["crop"])
+    crop = None if data.crop is None else min(data.crop, _QUICK_CROP)
     resize = data.resize
-    if data.crop is None and resize:
+    if data.crop is None and resize and data.patches is None:
         # Whole images are trained on: they are what has to become smaller.
-        factor = min(1.0, _QUICK["resize"] / max(resize))
+        factor = min(1.0, _QUICK_SIDE / max(resize))
         resize = [max(32, round(side * factor)) for side in resize]
-    steps = min(trainer.max_steps or QUICK_STEPS, QUICK_STEPS)
-    batch = min(data.batch_size, _QUICK["batch_size"])
-    if crop is not None and crop <= 32:
-        batch = min(data.batch_size, 16)  # tiny pictures cost little
+    side = crop or max(resize or [_QUICK_SIDE]) // (data.patches or [1])[0]
+    batch = min(data.batch_size, 16 if side <= 32 and recipe.adversarial is None else 4)
+    batches_a_step = 1 if recipe.adversarial is None else recipe.adversarial.critic_steps
+    macs = 3 * summarize(create_model(recipe.network.name, **recipe.network.options)).macs_per_pixel
+    affordable = int(_QUICK_MACS / (macs * side * side * batch * (1 + 0.5 * (batches_a_step - 1))))
+    steps = min(trainer.max_steps or _QUICK_STEPS, _QUICK_STEPS, max(affordable, 40))
     epochs = 10
     return dataclasses.replace(
         recipe,
@@ -82,11 +86,11 @@ def quick(recipe: Recipe) -> Recipe:
         data=dataclasses.replace(
             data,
             crop=crop,
-            val_crop=crop if data.val_crop is None else min(data.val_crop, 2 * _QUICK["crop"]),
+            val_crop=None if crop is None else min(data.val_crop or crop, 2 * _QUICK_CROP),
             resize=resize,
             batch_size=batch,
-            epoch_length=steps // epochs * batch * trainer.accumulate,
-            val_length=min(data.val_length or _QUICK["val_length"], _QUICK["val_length"]),
+            epoch_length=max(1, steps // epochs) * batch * batches_a_step,
+            val_length=min(data.val_length or _QUICK_VALIDATION, _QUICK_VALIDATION),
             stages=[],
         ),
         schedule=dataclasses.replace(
@@ -99,6 +103,7 @@ def quick(recipe: Recipe) -> Recipe:
             trainer,
             max_epochs=epochs,
             max_steps=steps,
+            accumulate=1,
             validate_every=1,
             picture_every=5,
             early_stopping=None,

@@ -6,7 +6,7 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from unblur.data.sources import Pixels
 from unblur.files import atomic_path
 from unblur.training.data import RestorationData
 from unblur.training.restoration import RestorationModule
 
 Row = dict[str, float]
+_TITLES = ("blurred", "restored", "sharp")
 _STRIP = 256  # largest side of a picture in a strip
 _SECONDS_BETWEEN_LINES = 10
 
@@ -136,28 +138,50 @@ class Pictures(Callback):
         ):
             self._draw(trainer, pl_module, f"epoch-{epoch:05}.png")
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same images once more, each as a file of its own and of its full size."""
+        if not trainer.is_global_zero or not self.count:
+            return
+        for name, images in self._images(trainer, pl_module):
+            place = self.folder / "last" / name.replace("/", "_")
+            place.mkdir(parents=True, exist_ok=True)
+            for title, image in zip(_TITLES, images, strict=True):
+                with atomic_path(place / f"{title}.png") as temporary:
+                    Image.fromarray(image).save(temporary, "PNG")
+
     def _draw(self, trainer: Trainer, module: LightningModule, name: str) -> None:
+        rows = [[_picture(i) for i in images] for _, images in self._images(trainer, module)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.folder / name) as temporary:
+            strips(rows, _TITLES).save(temporary, "PNG")
+
+    def _images(
+        self, trainer: Trainer, module: LightningModule
+    ) -> Iterator[tuple[str, list[Pixels]]]:
+        """Name, blurred, restored and sharp pixels of a few validation images."""
         assert isinstance(module, RestorationModule)  # noqa: S101
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, RestorationData)  # noqa: S101
         samples = data.val_samples
         count = min(self.count, len(samples))
-        rows = []
+        network = module.evaluated
+        training = network.training
         for index in np.linspace(0, len(samples) - 1, count).round().astype(int):
             sample = samples[int(index)]
             blurred = torch.from_numpy(sample["blurred"])[None].to(module.device)
             with torch.no_grad():
-                restored = module.evaluated(blurred)
+                restored = network.eval()(blurred)
             images = [blurred, restored, torch.from_numpy(sample["sharp"])[None]]
-            rows.append([_picture(module.to_unit(image)) for image in images])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.folder / name) as temporary:
-            strips(rows, ("blurred", "restored", "sharp")).save(temporary, "PNG")
+            yield sample["name"], [_pixels(module.to_unit(image)) for image in images]
+        network.train(training)
 
 
-def _picture(image: torch.Tensor) -> Image.Image:
-    values = image[0].float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    picture = Image.fromarray(values)
+def _pixels(image: torch.Tensor) -> Pixels:
+    return image[0].float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _picture(pixels: Pixels) -> Image.Image:
+    picture = Image.fromarray(pixels)
     if max(picture.size) > _STRIP:
         picture.thumbnail((_STRIP, _STRIP), Image.Resampling.LANCZOS)
     elif max(picture.size) < _STRIP // 2:

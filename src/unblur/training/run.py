@@ -209,7 +209,7 @@ def _trainer(
                 devices=settings.devices,
                 num_nodes=settings.num_nodes,
                 strategy=settings.strategy,
-                precision=settings.precision,
+                precision=_precision(recipe),
                 deterministic=settings.deterministic,
                 sync_batchnorm=settings.sync_batchnorm,
                 max_epochs=settings.max_epochs,
@@ -231,6 +231,18 @@ def _trainer(
             )
         except MisconfigurationException as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())[:300]}") from error
+
+
+def _precision(recipe: Recipe) -> Any:
+    """Float16 with scaling is for CUDA; elsewhere such a recipe is trained in float32."""
+    if recipe.trainer.precision == "16-mixed":
+        on_cuda = torch.cuda.is_available() and recipe.trainer.accelerator in (
+            "auto",
+            "gpu",
+            "cuda",
+        )
+        return "16-mixed" if on_cuda else "32"
+    return recipe.trainer.precision
 
 
 def _lightning_steps(recipe: Recipe) -> int:

@@ -34,8 +34,8 @@ def prepare(
 ) -> None:
     """Write a data set anew: some frames, resized, cut into patches.
 
-    Interrupted, it goes on where it was when called again. Images that nothing is done to are
-    copied as they are.
+    Interrupted, it goes on where it was when called again. PNG, JPEG and WebP files that
+    nothing is done to are copied as they are.
     """
     from dataclasses import replace
 

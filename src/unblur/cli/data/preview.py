@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unblur.cli.data.arguments import BLUR_HELP, DataArgument, data_errors_for_people
-from unblur.cli.errors import errors_for_people
+from unblur.cli.errors import errors_for_people, fail
 
 
 def preview(
@@ -27,6 +27,8 @@ def preview(
     from unblur.blur import parse_degradation
     from unblur.imaging import Photo, write_photo
 
+    if output.exists() and not overwrite:
+        raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
     with data_errors_for_people(), errors_for_people():
         degradation = parse_degradation(blur) if blur else None
         found = data.require_healthy(data.open_dataset(dataset))

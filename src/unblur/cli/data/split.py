@@ -53,7 +53,6 @@ def split(
         found = require_healthy(open_dataset(dataset))
         positions = parse_positions(frames)
         made = make_split(found, kind.value, seed, ratio, by.value, positions)
-        output.parent.mkdir(parents=True, exist_ok=True)
         write_split(made, output)
     images = sum(made.train.values()) + sum(made.val.values())
     for name, part in (("train", made.train), ("val", made.val)):
