@@ -15,6 +15,7 @@ from unblur.cli.export import export
 from unblur.cli.info import info
 from unblur.cli.models import models
 from unblur.cli.run import run
+from unblur.cli.search import search
 from unblur.cli.summary import summary
 from unblur.cli.train import RECIPE_OPTIONS, train
 
@@ -33,6 +34,7 @@ app.command()(info)
 app.command()(summary)
 app.command()(export)
 app.command(context_settings=RECIPE_OPTIONS)(train)
+app.command(context_settings=RECIPE_OPTIONS)(search)
 app.add_typer(data, name="data")
 
 

@@ -17,13 +17,14 @@ RECIPE_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 @contextmanager
-def training_errors_for_people() -> Iterator[None]:
-    """Turn the errors that tell a user what to do into one line."""
+def training_errors_for_people(*also: str) -> Iterator[None]:
+    """Turn the errors that tell a user what to do into one line; also: further modules needed."""
     import importlib.util
 
-    for module in ("torch", "pytorch_lightning", "jsonargparse", "kornia"):
+    for module in ("torch", "pytorch_lightning", "jsonargparse", "kornia", *also):
         if importlib.util.find_spec(module) is None:
-            raise fail(f"training needs {module}: pip install 'unblur[train]'", 1)
+            extras = "train,search" if module in also else "train"
+            raise fail(f"this needs {module}: pip install 'unblur[{extras}]'", 1)
     import logging
     import warnings
 

@@ -22,7 +22,7 @@ from unblur.training.config import Recipe
 _LONGEST_FILE = 1_000_000  # bytes
 _DEEPEST = 10  # recipes based on one another
 
-_QUICK_STEPS, _QUICK_MACS = 2000, 1.2e13  # minutes of two cores
+_QUICK_STEPS, _QUICK_MACS = 2000, 6e12  # minutes of two cores
 _QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 160, 8
 
 
@@ -53,6 +53,19 @@ def _parsed(values: dict[str, Any], overrides: Sequence[str], path: Path) -> Rec
     except Exception as error:  # all that argparse and jsonargparse raise says what is wrong
         raise ConfigError(f"{path}: {_readable(str(error))}") from error
     return Recipe(**{field.name: built[field.name] for field in dataclasses.fields(Recipe)})
+
+
+def overridden(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with some settings, named as optimizer.lr, changed. Raises ConfigError."""
+    values = dataclasses.asdict(recipe)
+    for name, value in settings.items():
+        _check_option(name)
+        *path, last = name.split(".")
+        section = values
+        for part in path:
+            section = section[part]
+        section[last] = value
+    return _parsed(values, (), Path(recipe.name))
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
@@ -31,7 +32,7 @@ from unblur.training.config import Recipe
 from unblur.training.data import Prepared, RestorationData, epoch_steps, prepare_pairs
 from unblur.training.errors import TrainingError
 from unblur.training.recipe import read_recipe, write_recipe
-from unblur.training.reports import Console, Curves, Metrics, Pictures
+from unblur.training.reports import Console, Curves, Metrics, Pictures, Row
 from unblur.training.restoration import RestorationModule, build_network
 
 _SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
@@ -117,8 +118,12 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
-def train(recipe: Recipe, resume: Path | None = None) -> Path:
+def train(
+    recipe: Recipe, resume: Path | None = None, listeners: Sequence[Callable[[Row], None]] = ()
+) -> Path:
     """Train a recipe, or go on with the run in the folder `resume`; returns the run's folder.
+
+    listeners: called with each row of metrics; what they raise ends the training.
 
     Raises ConfigError, DataError or TrainingError.
     """
@@ -145,7 +150,7 @@ def train(recipe: Recipe, resume: Path | None = None) -> Path:
     if is_first:
         _begin(folder, recipe, plan)
     console = Console(plan.steps)
-    metrics = Metrics(folder / "metrics.csv", recipe.trainer.log_every, [console.show])
+    metrics = Metrics(folder / "metrics.csv", recipe.trainer.log_every, [console.show, *listeners])
     checkpoints = Checkpoints(
         folder / "checkpoints",
         recipe.trainer.checkpoint_seconds,

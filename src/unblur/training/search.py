@@ -1,0 +1,337 @@
+"""Many trainings of one recipe: searches for better settings, and studies over seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+import yaml
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from unblur.data import DataError, Samples, find_leak, read_split
+from unblur.files import atomic_path
+from unblur.models import RestorationModel
+from unblur.models.checkpoint import load_checkpoint
+from unblur.registry import ConfigError, unknown
+from unblur.training.config import Recipe
+from unblur.training.data import RestorationData
+from unblur.training.errors import TrainingError
+from unblur.training.recipe import overridden
+from unblur.training.reports import Row
+from unblur.training.restoration import psnr_of_images
+from unblur.training.run import SUMMARY_FILE, plan_training, train
+
+_SAMPLERS = ("tpe", "random", "grid")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search varies.
+
+    phases: one or more sets of parameters, searched one after the other, each with the best
+        values of those before. A parameter is a setting's name, such as optimizer.lr, with a list
+        of values, or {low, high} or {log: [low, high]}.
+    """
+
+    phases: tuple[dict[str, Any], ...]
+    sampler: str = "tpe"
+    pruning: bool = True
+
+
+def read_space(path: Path) -> Space:
+    """A search space from a YAML file. Raises ConfigError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: is no search space")
+    keys = {"parameters", "phases", "sampler", "pruning"}
+    for key in values:
+        if key not in keys:
+            raise ConfigError(f"{path}: {unknown('key', str(key), keys)}")
+    phases = values.get("phases") or [values.get("parameters")]
+    if not all(isinstance(phase, dict) and phase for phase in phases):
+        raise ConfigError(f"{path}: needs parameters: {{setting: values}}, or a list of phases")
+    sampler = values.get("sampler", "tpe")
+    if sampler not in _SAMPLERS:
+        raise ConfigError(f"{path}: {unknown('sampler', str(sampler), _SAMPLERS)}")
+    for phase in phases:
+        for name, choice in phase.items():
+            if sampler == "grid" and not isinstance(choice, list):
+                raise ConfigError(f"{path}: {name}: a grid needs lists of values")
+            _check_choice(path, name, choice)
+    return Space(tuple(phases), sampler, bool(values.get("pruning", True)))
+
+
+def _check_choice(path: Path, name: str, choice: object) -> None:
+    match choice:
+        case [_, *_]:
+            return
+        case {"low": int() | float(), "high": int() | float()}:
+            return
+        case {"log": [int() | float() as low, int() | float() as high]} if 0 < low < high:
+            return
+    raise ConfigError(
+        f"{path}: {name}: expected a list of values, {{low: a, high: b}} or {{log: [a, b]}}"
+    )
+
+
+def search(
+    recipe: Recipe, space: Space, *, trials: int, jobs: int = 1, storage: str | None = None
+) -> Path:
+    """Train a recipe with many settings; returns the folder with the results.
+
+    trials: of each phase, those of earlier calls counted in. jobs: processes that train at a time.
+    storage: an RDB URL that several machines may share; a SQLite file in the folder by default.
+    """
+    folder = Path(recipe.output).expanduser() / f"{recipe.name}-search"
+    folder.mkdir(parents=True, exist_ok=True)
+    url = storage or f"sqlite:///{(folder / 'study.db').absolute()}"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    best: dict[str, Any] = {}
+    for number, phase in enumerate(space.phases, 1):
+        name = f"{recipe.name}-{number}"
+        study = _study(name, url, space, phase)
+        study.set_user_attr("fixed", best)
+        _run_trials(recipe, space, number, url, trials, jobs, best)
+        finished = study.get_trials(states=(TrialState.COMPLETE,))
+        if not finished:
+            raise TrainingError(f"no trial of phase {number} has finished")
+        best = best | {
+            key: _value(phase[key], value) for key, value in study.best_trial.params.items()
+        }
+        _report(study, folder, number)
+    _write_json(folder / "best.json", best)
+    return folder
+
+
+def _study(name: str, url: str, space: Space, phase: dict[str, Any]) -> optuna.Study:
+    sampler: BaseSampler
+    match space.sampler:
+        case "grid":
+            sampler = GridSampler({key: list(range(len(v))) for key, v in phase.items()}, seed=0)
+        case "random":
+            sampler = RandomSampler(seed=0)
+        case _:
+            sampler = TPESampler(seed=0)
+    pruner = optuna.pruners.MedianPruner(3, 2) if space.pruning else optuna.pruners.NopPruner()
+    return optuna.create_study(
+        study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="maximize",
+        load_if_exists=True,
+    )  # fmt: skip
+
+
+def _run_trials(
+    recipe: Recipe, space: Space, number: int, url: str, trials: int, jobs: int,
+    fixed: dict[str, Any],
+) -> None:  # fmt: skip
+    arguments = (recipe, space, number, url, trials, fixed)
+    if jobs == 1:
+        _work(*arguments)
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_work, args=arguments) for _ in range(jobs)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if all(worker.exitcode for worker in workers):
+        raise TrainingError("all processes of the search failed; what they printed says why")
+
+
+def _work(
+    recipe: Recipe, space: Space, number: int, url: str, trials: int, fixed: dict[str, Any]
+) -> None:
+    """Take trials from the study until there are enough."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    phase = space.phases[number - 1]
+    study = _study(f"{recipe.name}-{number}", url, space, phase)
+    counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen = {name: _suggest(trial, name, choice) for name, choice in phase.items()}
+        variant = overridden(replace(recipe, name=f"{recipe.name}-search/trials"), fixed | chosen)
+
+        def listen(row: Row) -> None:
+            if "val/psnr" in row:
+                trial.report(row["val/psnr"], int(row["step"]))
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+        folder = train(variant, listeners=[listen])
+        trial.set_user_attr("folder", str(folder))
+        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        trial.set_user_attr("psnr_input", summary["psnr_input"])
+        return float(summary["best_psnr"])
+
+    def enough(study: optuna.Study, _: Any) -> None:
+        if len(study.get_trials(deepcopy=False, states=counted[:2])) >= trials:
+            study.stop()
+
+    if len(study.get_trials(deepcopy=False, states=counted[:2])) < trials:
+        # One that fails is a result like others: its settings did not work.
+        study.optimize(objective, callbacks=[enough], catch=(TrainingError, DataError, ConfigError))
+
+
+def _suggest(trial: optuna.Trial, name: str, choice: Any) -> Any:
+    if isinstance(choice, list):
+        # By its place in the list, as values may be lists and mappings.
+        return choice[trial.suggest_categorical(name, list(range(len(choice))))]
+    if "log" in choice:
+        low, high = choice["log"]
+        return trial.suggest_float(name, low, high, log=True)
+    low, high = choice["low"], choice["high"]
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(name, low, high)
+    return trial.suggest_float(name, low, high)
+
+
+def _value(choice: Any, drawn: Any) -> Any:
+    return choice[drawn] if isinstance(choice, list) else drawn
+
+
+def _report(study: optuna.Study, folder: Path, number: int) -> None:
+    """trials-N.csv, and pictures of what mattered."""
+    rows = []
+    names = sorted({name for trial in study.trials for name in trial.params})
+    for trial in sorted(study.trials, key=lambda t: -(t.value or 0)):
+        seconds = trial.duration.total_seconds() if trial.duration else None
+        row = {"trial": trial.number, "state": trial.state.name.lower(), "psnr": trial.value}
+        row |= {name: trial.params.get(name) for name in names}
+        row |= {"seconds": seconds, "folder": trial.user_attrs.get("folder")}
+        rows.append(row)
+    with (
+        atomic_path(folder / f"trials-{number}.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for name, plot in (
+        ("importance", plots.plot_param_importances),
+        ("parallel", plots.plot_parallel_coordinate),
+        ("history", plots.plot_optimization_history),
+    ):
+        try:
+            axes = plot(study)
+        except (ValueError, RuntimeError) as error:
+            # Importances need several trials with different results.
+            print(f"no plot of {name}: {' '.join(str(error).split())}", file=sys.stderr)
+            continue
+        with atomic_path(folder / f"{name}-{number}.png") as temporary:
+            plt.figure(axes.figure.number)  # type: ignore[union-attr]
+            plt.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+        plt.close("all")
+
+
+def seed_study(recipe: Recipe, seeds: Sequence[int]) -> Path:
+    """Train a recipe once for each seed of split and weights, and try each on all validations.
+
+    Returns the folder with cross.csv and cross.md, where PSNR is marked with what of a validation
+    the model has seen in training. Called again, it goes on with the seeds that are not finished.
+    """
+    if len(set(seeds)) < 2:
+        raise ConfigError("a study over seeds needs at least two different ones")
+    if recipe.data.val is not None or recipe.data.split.kind == "none" or recipe.data.split.file:
+        raise ConfigError("a study over seeds needs a split by seed, not data.val or a split file")
+    base = Path(recipe.output).expanduser() / f"{recipe.name}-seeds"
+    folders = {}
+    for seed in seeds:
+        variant = replace(_seeded(recipe, seed), name=f"{recipe.name}-seeds/seed-{seed}")
+        finished = sorted((base / f"seed-{seed}").glob(f"*/{SUMMARY_FILE}"))
+        folders[seed] = finished[-1].parent if finished else train(variant)
+    rows = []
+    for judge, judged in folders.items():
+        samples = _validation(recipe, judge)
+        split = read_split(judged / "split.json")
+        for seed, folder in folders.items():
+            leak = find_leak(split, read_split(folder / "split.json"))
+            after, before = _psnr(folder / "checkpoints" / "best.safetensors", samples)
+            rows.append({
+                "model": seed, "validation": judge, "psnr_input": before, "psnr": after,
+                "gain": after - before, "images": len(samples),
+                "leaked_sequences": len(leak.sequences), "leaked_images": leak.images,
+                "val_sequences": leak.val_sequences,
+            })  # fmt: skip
+    _write_cross(base, rows)
+    return base
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    split = replace(recipe.data.split, seed=seed)
+    return replace(recipe, seed=seed, data=replace(recipe.data, split=split))
+
+
+def _validation(recipe: Recipe, seed: int) -> Samples:
+    plan = plan_training(_seeded(recipe, seed))
+    data = RestorationData(
+        plan.recipe.data, plan.pairs, seed=seed, epochs=1, value_range=plan.value_range
+    )
+    return data.val_samples
+
+
+def _psnr(weights: Path, samples: Samples) -> tuple[float, float]:
+    """Mean PSNR of restored and of blurred samples."""
+    _, _, network = load_checkpoint(weights)
+    assert isinstance(network, RestorationModel)  # noqa: S101  (it was trained here)
+    low, high = network.value_range
+    sums = torch.zeros(2)
+    for sample in samples:
+        blurred, sharp = (
+            torch.from_numpy(image)[None] for image in (sample["blurred"], sample["sharp"])
+        )
+        with torch.no_grad():
+            restored = network(blurred)
+        restored, blurred, sharp = ((i - low) / (high - low) for i in (restored, blurred, sharp))
+        sums += torch.stack([psnr_of_images(image, sharp).mean() for image in (restored, blurred)])
+    after, before = (sums / len(samples)).tolist()
+    return after, before
+
+
+def _write_cross(folder: Path, rows: list[dict[str, Any]]) -> None:
+    with (
+        atomic_path(folder / "cross.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    lines = [
+        "| trained with seed | validation of seed | input dB | restored dB | seen in training |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seen = "–"
+        if row["leaked_images"]:
+            seen = (
+                f"LEAK: {row['leaked_sequences']} of {row['val_sequences']} sequences, "
+                f"{row['leaked_images']} images"
+            )
+        lines.append(
+            f"| {row['model']} | {row['validation']} | {row['psnr_input']:.2f} "
+            f"| {row['psnr']:.2f} | {seen} |"
+        )
+    with atomic_path(folder / "cross.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")

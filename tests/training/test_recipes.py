@@ -1,0 +1,282 @@
+"""Recipes: what they say, how they are overridden, and that every one of them learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors import safe_open
+from typer.testing import CliRunner, Result
+
+from unblur.cli import app
+from unblur.data import read_split
+from unblur.imaging import Photo, write_photo
+from unblur.models import create_model
+from unblur.models.checkpoint import load_checkpoint, read_training
+from unblur.registry import ConfigError
+from unblur.training import Recipe, read_recipe, train, write_recipe
+from unblur.training.recipe import overridden
+from unblur.training.reports import read_metrics
+
+FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != "base")
+# These have the largest networks, or train a critic as well.
+HEAVY = {"gopro_standard_unet", "frames_plain_cnn", "cifar10_ms_wgan", "reds_ms_wgan",
+         "reds_rednet30_wgan", "frames_plain_unet", "reds_resnet16", "gopro_light_unet_v2",
+         "gopro_light_unet_v4", "reds_rednet30"}  # fmt: skip
+
+
+def unblur(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def recipe(name: str, *overrides: str) -> Recipe:
+    return read_recipe(FOLDER / f"{name}.yaml", overrides)
+
+
+def test_what_system_one_says() -> None:
+    v3 = recipe("gopro_light_unet")
+    assert v3.network.options == {"start_filters": 48}
+    assert v3.losses == {"charbonnier": {"weight": 1.0, "epsilon": 1e-3}}
+    assert (v3.optimizer.name, v3.optimizer.lr, v3.optimizer.weight_decay) == ("adamw", 2e-4, 1e-3)
+    assert (v3.schedule.name, v3.schedule.final_lr) == ("cosine", 1e-6)
+    assert (v3.data.crop, v3.data.batch_size, v3.data.jitter) == (256, 8, 0.1)
+    assert (v3.trainer.max_epochs, v3.trainer.gradient_clip, v3.trainer.early_stopping) == (
+        150, 1.0, 20,
+    )  # fmt: skip
+    v1, v2, v4 = (recipe(f"gopro_light_unet_{n}") for n in ("v1", "v2", "v4"))
+    assert v1.network.options == {"start_filters": 32}
+    assert v1.schedule.name == "plateau"
+    assert v1.data.split.kind == v2.data.split.kind == "original"
+    assert (v4.seed, v4.data.split.seed, v4.data.split.kind) == (123, 123, "sequence")
+    assert recipe("gopro_light_unet_no_norm").network.options["norm"] is None
+    assert recipe("gopro_standard_unet").network.name == "standard_unet"
+
+
+def test_what_the_other_systems_say() -> None:
+    frames = recipe("frames_late_fusion")
+    assert frames.data.epoch_length == 64 * frames.data.batch_size == 640
+    assert frames.data.resize == [256, 448]
+    assert frames.data.split.frames == [1, 40, 80]
+    assert frames.network.max_parameters == 15_000_000
+    image = recipe("one_image_deblur_net")
+    assert image.losses["perceptual"]["layer"] == "conv4_4"
+    assert image.trainer.max_epochs == 20_000
+    mixed = recipe("mixed_res_unet")
+    assert (mixed.optimizer.name, mixed.optimizer.rho, mixed.losses) == (
+        "rmsprop", 0.9, {"l1": 1.0},
+    )  # fmt: skip
+    wgan = recipe("cifar10_rednet30_wgan")
+    assert wgan.adversarial is not None
+    assert (wgan.adversarial.critic_steps, wgan.adversarial.penalty) == (5, 10.0)
+    assert (wgan.optimizer.lr, wgan.optimizer.betas, wgan.trainer.max_epochs) == (
+        2e-4, [0.5, 0.9], 350,
+    )  # fmt: skip
+    assert recipe("reds_ms_wgan").data.resize == [144, 256]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in RECIPES]
+)
+def test_every_recipe_learns(name: str, photos: Path, tmp_path: Path) -> None:
+    one_image = name.startswith("one_image")
+    plan = recipe(name)
+    critic_steps = 1 if plan.adversarial is None else plan.adversarial.critic_steps
+    # Small, and in every epoch the same samples, so that losses can be compared.
+    settings = {
+        "data.train": f"image:{photos / 'p3.png'}" if one_image else f"sharp:{photos}",
+        "data.blur": "gaussian:sigma=2",
+        "data.resize": "[32, 48]",
+        "data.crop": "null",
+        "data.val_crop": "null",
+        "data.patches": "null",
+        "data.subset": "null",
+        "data.flips": "false",
+        "data.rotations": "false",
+        "data.jitter": "0",
+        "data.scale": "1.0",
+        "data.batch_size": "2",
+        "data.epoch_length": str(8 * critic_steps),
+        "data.workers": "0",
+        "data.val_length": "2",
+        "trainer.max_epochs": "4",
+        "trainer.max_steps": "16",
+        "trainer.log_every": "1",
+        "trainer.pictures": "1",
+        "output": str(tmp_path / "runs"),
+        "tensorboard": "false",
+    }
+    if not one_image:
+        settings |= {
+            "data.split.kind": "sequence",
+            "data.split.ratio": "0.8",
+            "data.split.frames": "null",
+        }
+    if plan.network.name == "ms_deblur_net":
+        settings["network.options.num_blocks"] = "2"
+    if "perceptual" in plan.losses:
+        settings["losses.perceptual"] = "0"
+    overrides = [word for key, value in settings.items() for word in (f"--{key}", value)]
+    folder = train(read_recipe(FOLDER / f"{name}.yaml", overrides, quickly=True))
+    losses = [r["train/loss"] for r in read_metrics(folder / "metrics.csv") if "train/loss" in r]
+    assert len(losses) == 16
+    assert sum(losses[-4:]) < sum(losses[:4])
+    for file in ("recipe.yaml", "environment.json", "curves.png", "summary.json"):
+        assert (folder / file).stat().st_size > 100
+    assert (folder / "split.json").is_file() != one_image
+    assert list((folder / "pictures").glob("epoch-*.png"))
+    assert list((folder / "pictures" / "last").glob("*/restored.png"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 16
+    assert summary["psnr_input"] > 10
+    network = load_checkpoint(folder / "checkpoints" / "best.safetensors")
+    assert network[0] == plan.network.name
+    assert load_checkpoint(next((folder / "checkpoints").glob("*.ckpt")))[0] == plan.network.name
+
+
+def test_the_split_is_in_the_weights(recipe_file: Callable[..., Path]) -> None:
+    folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
+    known = read_training(folder / "checkpoints" / "best.safetensors")
+    split = read_split(folder / "split.json")
+    assert known["split"] == split.digest
+    assert known["trained_on"] == sorted(split.train)
+
+
+def test_the_resolved_recipe_is_saved_and_read_back(tmp_path: Path) -> None:
+    for name in RECIPES:
+        first = recipe(name)
+        write_recipe(first, tmp_path / "r.yaml")
+        assert read_recipe(tmp_path / "r.yaml") == first
+
+
+def test_quick_keeps_the_shape() -> None:
+    for name in RECIPES:
+        whole, short = recipe(name), read_recipe(FOLDER / f"{name}.yaml", quickly=True)
+        assert short.network == whole.network
+        assert short.losses == whole.losses
+        assert short.optimizer == whole.optimizer
+        assert short.schedule.name == whole.schedule.name
+        assert short.adversarial == whole.adversarial
+        assert (short.trainer.max_steps or 0) <= 2000
+    explicit = read_recipe(FOLDER / "gopro_light_unet.yaml", ["--data.crop", "64"], quickly=True)
+    assert explicit.data.crop == 64
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--trainer.max_epoch", "3"], "no part 'max_epoch'.*Did you mean 'max_epochs'"),
+        (["--nothing", "3"], "Valid: adversarial, data"),
+        (["--trainer.max_epochs", "many"], "trainer.max_epochs.*int"),
+        (["--trainer.precision", "8"], "trainer.precision"),
+        (["--optimizer.name", "adamx"], "unknown optimizer 'adamx'.*Valid: adam, adamw"),
+        (["--schedule.name", "cosin"], "unknown schedule 'cosin'.*Did you mean 'cosine'"),
+        (["--network.name", "unet"], "unknown model 'unet'"),
+        (["--network.options.depth", "3"], "unknown option of unet16 'depth'"),
+        (["--losses.l3", "1"], "unknown loss 'l3'"),
+        (["--optimizer.lr", "-1"], "must be positive"),
+        (["--data.crop", "500"], "smaller than the crop"),
+        (["--data.batch_size", "64"], "fewer than a batch of 64"),
+        (["--network.max_parameters", "100"], "more than the budget of 100"),
+        (["--data.train", "sharp:/nowhere"], "no such file"),
+        (["--data.blur", "nothing"], "unknown blur"),
+        (["--data.blur", "null"], "no blurred partner"),
+        (["--network.weights", "/nowhere.pt"], "no such file"),
+        (["--data.split.file", "/nowhere.json"], "cannot be read"),
+        (["--trainer.max_epochs", "0"], "at least 1"),
+        (["--trainer.ema", "2"], "ema must lie"),
+        (
+            ["--network.name", "patchgan_critic", "--network.options", "{}"],
+            "does not restore|option",
+        ),
+    ],
+)
+def test_mistakes(
+    overrides: list[str], message: str, recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    import re
+
+    result = unblur("train", recipe_file(), *overrides)
+    assert result.exit_code in (1, 2), result.output
+    assert re.search(message, " ".join(result.output.split())), result.output
+    assert "Traceback" not in result.output
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    for content, message in (
+        ("- 1", "is not a recipe"),
+        ("base: self.yaml", "in a circle"),
+        ("base: [1]", "base names"),
+        ("a: [", "is not YAML"),
+        ("trainer: {max_epoch: 1}", "unknown setting 'max_epoch'"),
+        ("name: x", "network"),
+    ):
+        (tmp_path / "self.yaml").write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(tmp_path / "self.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_recipe(tmp_path / "absent.yaml")
+
+
+def test_settings_by_name() -> None:
+    changed = overridden(recipe("mixed_res_unet"), {"optimizer.lr": 0.5, "losses": {"mse": 2.0}})
+    assert (changed.optimizer.lr, changed.losses) == (0.5, {"mse": 2.0})
+    with pytest.raises(ConfigError, match="Valid"):
+        overridden(changed, {"optimizer.rate": 1})
+
+
+def test_dry_run(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
+    result = unblur("train", recipe_file(), "--dry-run")
+    assert result.exit_code == 0, result.output
+    parameters = sum(p.numel() for p in create_model("unet16", width=4).parameters())
+    assert f"{parameters:,}" in result.output
+    assert "24 (6 an epoch)" in result.output
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_training_of_ones_own_photos_ends_in_a_model(
+    recipe_file: Callable[..., Path], tmp_path: Path, scene: object
+) -> None:
+    result = unblur("train", recipe_file(), "--trainer.max_epochs", "2")
+    assert result.exit_code == 0, result.output
+    folder = Path(result.output.strip().splitlines()[-1])
+    model = tmp_path / "mine.onnx"
+    exported = unblur("export", folder / "checkpoints" / "best.safetensors", "-o", model)
+    assert exported.exit_code == 0, exported.output
+    write_photo(Photo(scene[:90, :120]), tmp_path / "a.png")  # type: ignore[index]
+    ran = unblur("run", tmp_path / "a.png", "--model", model)
+    assert ran.exit_code == 0, ran.output
+    assert (tmp_path / "a_sharp.png").is_file()
+
+
+def test_fine_tuning_begins_with_the_weights(recipe_file: Callable[..., Path]) -> None:
+    first = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
+    weights = first / "checkpoints" / "last.safetensors"
+    again = train(
+        read_recipe(
+            recipe_file(),
+            [
+                "--trainer.max_epochs",
+                "1",
+                "--network.weights",
+                str(weights),
+                "--optimizer.lr",
+                "1e-9",
+            ],
+        )
+    )
+    with (
+        safe_open(weights, "pt") as one,
+        safe_open(again / "checkpoints" / "last.safetensors", "pt") as two,
+    ):
+        for name in one.keys():  # noqa: SIM118
+            assert (one.get_tensor(name) - two.get_tensor(name)).abs().max() < 1e-3
+
+
+def test_recipes_are_short() -> None:
+    for path in FOLDER.glob("*.yaml"):
+        assert len(path.read_text().splitlines()) <= 40
+        assert yaml.safe_load(path.read_text())
