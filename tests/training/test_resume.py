@@ -136,6 +136,6 @@ def test_what_cannot_be_resumed(recipe_file: Callable[..., Path]) -> None:
     other = replace(longer, network=NetworkConfig("rednet30"))
     with pytest.raises(TrainingError, match="holds a unet16, the recipe has a rednet30"):
         train(other, folder)
-    wider = read_run(folder, ["--trainer.max_epochs", "2", "--network.options.width", "8"])
+    wider = replace(longer, network=NetworkConfig("unet16", {"width": 8}))
     with pytest.raises((TrainingError, RuntimeError), match=r"other networks|size mismatch"):
         train(wider, folder)

@@ -60,8 +60,11 @@ def _conv_macs(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, y: Tensor) -> in
     return int(positions.shape[-2] * positions.shape[-1] * conv.weight.numel())
 
 
-def summarize(model: nn.Module) -> Summary:
-    """Run a 256×256 image through a network and add up what its sections cost."""
+def summarize(model: nn.Module, with_field: bool = True) -> Summary:
+    """Run a 256×256 image through a network and add up what its sections cost.
+
+    with_field: also find the receptive field, which takes seconds.
+    """
     macs: dict[nn.Module, int] = {}
     shapes: dict[nn.Module, tuple[int, ...]] = {}
     hooks = []
@@ -105,7 +108,7 @@ def summarize(model: nn.Module) -> Summary:
         count_parameters(model),
         count_running_statistics(model),
         sum(macs.values()) / _SIDE**2,
-        receptive_field(model) if isinstance(model, RestorationModel) else None,
+        receptive_field(model) if with_field and isinstance(model, RestorationModel) else None,
     )
 
 

@@ -36,10 +36,6 @@ class AdversarialModule(RestorationModule):
         super().__init__(recipe, network, steps, steps_per_epoch)
         if recipe.adversarial is None:
             raise ConfigError("an adversarial training needs the section `adversarial`")
-        if recipe.trainer.accumulate != 1:
-            raise ConfigError("trainer.accumulate does not work together with `adversarial`")
-        if recipe.adversarial.critic_steps < 1:
-            raise ConfigError("adversarial.critic_steps must be at least 1")
         self.settings = recipe.adversarial
         self.critic = create_model(self.settings.critic)
         self.critic_updates = 0
@@ -55,8 +51,6 @@ class AdversarialModule(RestorationModule):
             build_schedule(self.recipe.schedule, each, self.steps, self.steps_per_epoch)
             for each in (optimizer, critic)
         ]
-        if self.recipe.schedule.name == "plateau":
-            raise ConfigError("the schedule plateau does not work together with `adversarial`")
         return [optimizer, critic], schedules
 
     def training_step(self, batch: dict[str, Any], index: int) -> None:  # type: ignore[override]

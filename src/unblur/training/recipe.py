@@ -23,7 +23,7 @@ _LONGEST_FILE = 1_000_000  # bytes
 _DEEPEST = 10  # recipes based on one another
 
 _QUICK_STEPS, _QUICK_MACS = 2000, 6e12  # minutes of two cores
-_QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 160, 8
+_QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 64, 8
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), quickly: bool = False) -> Recipe:
@@ -88,8 +88,11 @@ def quick(recipe: Recipe) -> Recipe:
         resize = [max(32, round(side * factor)) for side in resize]
     side = crop or max(resize or [_QUICK_SIDE]) // (data.patches or [1])[0]
     batch = min(data.batch_size, 16 if side <= 32 and recipe.adversarial is None else 4)
+    if data.crop is None and data.patches is None:
+        batch = min(batch, 2)
     batches_a_step = 1 if recipe.adversarial is None else recipe.adversarial.critic_steps
-    macs = 3 * summarize(create_model(recipe.network.name, **recipe.network.options)).macs_per_pixel
+    network = create_model(recipe.network.name, **recipe.network.options)
+    macs = 3 * summarize(network, with_field=False).macs_per_pixel
     affordable = int(_QUICK_MACS / (macs * side * side * batch * (1 + 0.5 * (batches_a_step - 1))))
     steps = min(trainer.max_steps or _QUICK_STEPS, _QUICK_STEPS, max(affordable, 40))
     epochs = 10

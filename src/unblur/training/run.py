@@ -70,6 +70,10 @@ def plan_training(recipe: Recipe) -> Plan:
     batches = epoch_steps(recipe.data, len(pairs.train), settings.max_epochs, ranks)
     per_epoch = [-(-count // settings.accumulate) for count in batches]
     if recipe.adversarial is not None:
+        if recipe.adversarial.critic_steps < 1:
+            raise ConfigError("adversarial.critic_steps must be at least 1")
+        if settings.accumulate != 1 or recipe.schedule.name == "plateau":
+            raise ConfigError("adversarial works without trainer.accumulate and schedule plateau")
         per_epoch = [max(1, n // recipe.adversarial.critic_steps) for n in batches]
     steps = sum(per_epoch)
     if settings.max_steps is not None:
@@ -96,7 +100,7 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
     data, settings = plan.recipe.data, plan.recipe.trainer
     width, height = (data.crop, data.crop) if data.crop else plan.pairs.train[0].sharp.size()
     pixels = width * height * data.batch_size
-    summary = summarize(plan.network)
+    summary = summarize(plan.network, with_field=False)
     macs = 3 * summary.macs_per_pixel * pixels  # the backward pass costs twice the forward one
     # Besides the weights, their gradients and Adam's two averages.
     weights = 4 * summary.parameters * (4 + (settings.ema is not None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
@@ -94,12 +95,20 @@ def search(
     trials: of each phase, those of earlier calls counted in. jobs: processes that train at a time.
     storage: an RDB URL that several machines may share; a SQLite file in the folder by default.
     """
+    for phase in space.phases:
+        for name, choice in phase.items():  # wrong names are said before anything is trained
+            some = choice[0] if isinstance(choice, list) else next(iter(choice.values()))
+            overridden(
+                recipe, {name: some[0] if isinstance(some, list) and "log" in choice else some}
+            )
     folder = Path(recipe.output).expanduser() / f"{recipe.name}-search"
     folder.mkdir(parents=True, exist_ok=True)
     url = storage or f"sqlite:///{(folder / 'study.db').absolute()}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best: dict[str, Any] = {}
     for number, phase in enumerate(space.phases, 1):
+        if space.sampler == "grid":
+            trials = min(trials, math.prod(len(values) for values in phase.values()))
         name = f"{recipe.name}-{number}"
         study = _study(name, url, space, phase)
         study.set_user_attr("fixed", best)
@@ -107,9 +116,7 @@ def search(
         finished = study.get_trials(states=(TrialState.COMPLETE,))
         if not finished:
             raise TrainingError(f"no trial of phase {number} has finished")
-        best = best | {
-            key: _value(phase[key], value) for key, value in study.best_trial.params.items()
-        }
+        best |= {key: _value(phase[key], value) for key, value in study.best_trial.params.items()}
         _report(study, folder, number)
     _write_json(folder / "best.json", best)
     return folder
@@ -156,7 +163,8 @@ def _work(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     phase = space.phases[number - 1]
     study = _study(f"{recipe.name}-{number}", url, space, phase)
-    counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    # One that failed counts: its settings did not work.
+    counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {name: _suggest(trial, name, choice) for name, choice in phase.items()}
@@ -175,11 +183,10 @@ def _work(
         return float(summary["best_psnr"])
 
     def enough(study: optuna.Study, _: Any) -> None:
-        if len(study.get_trials(deepcopy=False, states=counted[:2])) >= trials:
+        if len(study.get_trials(deepcopy=False, states=counted)) >= trials:
             study.stop()
 
-    if len(study.get_trials(deepcopy=False, states=counted[:2])) < trials:
-        # One that fails is a result like others: its settings did not work.
+    if len(study.get_trials(deepcopy=False, states=counted)) < trials:
         study.optimize(objective, callbacks=[enough], catch=(TrainingError, DataError, ConfigError))
 
 

@@ -1,0 +1,256 @@
+"""The Lightning modules: who learns when, averages, schedules, broken losses, several processes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from unblur.models import create_model
+from unblur.registry import ConfigError
+from unblur.training import TrainingError, read_recipe, train
+from unblur.training.adversarial import AdversarialModule, gradient_penalty
+from unblur.training.config import DataConfig, OptimizerConfig, ScheduleConfig, Stage
+from unblur.training.data import EpochSampler, ValidationSampler, epoch_steps, stage_at
+from unblur.training.optimizers import build_optimizer, build_schedule, parameter_groups
+from unblur.training.reports import read_metrics
+from unblur.training.restoration import RestorationModule, psnr_of_images
+from unblur.training.run import newest_run
+
+UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
+
+
+def rates(config: ScheduleConfig, steps: int, per_epoch: int) -> list[float]:
+    optimizer = build_optimizer(OptimizerConfig("sgd", lr=1.0), nn.Conv2d(3, 3, 3))
+    schedule = build_schedule(config, optimizer, steps, per_epoch)
+    values = []
+    for _ in range(steps):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()  # type: ignore[call-arg]
+    return values
+
+
+def test_schedules() -> None:
+    cosine = rates(ScheduleConfig("cosine", final_lr=0.01, warmup=10), 100, 10)
+    assert cosine[0] == pytest.approx(1 / 11)
+    assert max(cosine) == pytest.approx(1, abs=0.05)
+    assert cosine[-1] == pytest.approx(0.01, abs=2e-3)
+    assert cosine[55] == pytest.approx(0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * 0.55)), rel=1e-5)
+    late = rates(ScheduleConfig("exponential", start=3, factor=0.5), 60, 10)
+    assert late[:40] == [1.0] * 40
+    assert late[40] == 0.5
+    assert late[50] == 0.25
+    stairs = rates(ScheduleConfig("step", every=2, factor=0.1), 60, 10)
+    assert (stairs[19], stairs[20], stairs[40]) == (1.0, pytest.approx(0.1), pytest.approx(0.01))
+    cycle = rates(ScheduleConfig("one_cycle", final_lr=1e-4), 100, 10)
+    assert cycle[0] == pytest.approx(1 / 25)
+    assert max(cycle) == pytest.approx(1, abs=1e-3)
+    assert cycle[-1] == pytest.approx(1e-4, rel=0.05)
+
+
+def test_decay_leaves_biases_and_norms_out() -> None:
+    network = create_model("light_unet", start_filters=8)
+    decaying, others = parameter_groups(network, 0.1)
+    assert decaying["weight_decay"] == 0.1
+    assert others["weight_decay"] == 0.0
+    assert all(parameter.ndim > 1 for parameter in decaying["params"])
+    both = len(decaying["params"]) + len(others["params"])
+    assert both == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
+def test_optimizers(name: str) -> None:
+    network = nn.Conv2d(3, 3, 1)
+    before = network.weight.detach().clone()
+    optimizer = build_optimizer(OptimizerConfig(name, lr=0.1, rho=0.8), network)
+    network(torch.ones(1, 3, 4, 4)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(before, network.weight)
+    if name == "rmsprop":
+        assert optimizer.param_groups[0]["alpha"] == 0.8
+
+
+def test_psnr_is_that_of_eight_bits() -> None:
+    sharp = torch.full((2, 3, 8, 8), 100 / 255)
+    restored = sharp + torch.tensor([4.3, 0.4]).view(2, 1, 1, 1) / 255
+    assert psnr_of_images(restored, sharp).tolist() == pytest.approx(
+        [10 * math.log10(255**2 / 16), 100.0], abs=1e-3
+    )
+
+
+def test_gradient_penalty_by_hand() -> None:
+    class Linear(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * x.flatten(1)[:, 0] + 4 * x.flatten(1)[:, 1]
+
+    sharp, restored = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
+    penalty = gradient_penalty(Linear(), sharp, restored, torch.tensor([0.2, 0.9]))
+    assert penalty.item() == pytest.approx((5 - 1) ** 2)
+
+
+def test_only_the_right_parameters_learn(recipe_file: Callable[..., Path]) -> None:
+    path = recipe_file(
+        network={"name": "rednet30", "options": {"variant": "wgan"}},
+        adversarial={"critic_steps": 3},
+        losses={"logcosh": 1.0},
+    )
+    recipe = read_recipe(path)
+    network = create_model("rednet30", variant="wgan")
+    module = AdversarialModule(recipe, network, 10, 10)  # type: ignore[arg-type]
+    (optimizer, critic_optimizer), _ = module.configure_optimizers()
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {
+        id(p) for p in module.network.parameters()
+    }
+    assert {id(p) for g in critic_optimizer.param_groups for p in g["params"]} == {
+        id(p) for p in module.critic.parameters()
+    }
+    stand_ins = {
+        "optimizers": lambda: [optimizer, critic_optimizer],
+        "lr_schedulers": list,
+        "manual_backward": lambda loss: loss.backward(),
+    }
+    for name, function in stand_ins.items():
+        setattr(module, name, function)
+
+    def snapshot(part: nn.Module) -> list[torch.Tensor]:
+        return [parameter.detach().clone() for parameter in part.parameters()]
+
+    def changed(part: nn.Module, before: list[torch.Tensor]) -> list[bool]:
+        return [not torch.equal(a, b) for a, b in zip(part.parameters(), before, strict=True)]
+
+    torch.manual_seed(0)
+    for index in range(3):
+        batch = {key: torch.rand(2, 3, 32, 32) * 2 - 1 for key in ("blurred", "sharp")}
+        before = snapshot(module.network), snapshot(module.critic)
+        module.training_step(batch, index)
+        assert all(changed(module.critic, before[1])[:-1])
+        generator = changed(module.network, before[0])
+        assert all(generator) if index == 2 else not any(generator)
+    assert all(parameter.requires_grad for parameter in module.critic.parameters())
+
+
+def test_an_average_of_the_weights(recipe_file: Callable[..., Path]) -> None:
+    recipe = read_recipe(recipe_file(), ["--trainer.ema", "0.5"])
+    network = create_model("unet16", width=4)
+    module = RestorationModule(recipe, network, 10, 10)  # type: ignore[arg-type]
+    assert module.ema is not None
+    first = network.output.weight.detach().clone()
+    with torch.no_grad():
+        network.output.weight += 1
+    module.after_step()
+    share = 1 - min(0.5, 2 / 11)
+    assert torch.allclose(module.ema.output.weight, first + share, atol=1e-6)
+    assert not any(parameter.requires_grad for parameter in module.ema.parameters())
+
+
+def test_stages_and_samplers() -> None:
+    config = DataConfig(crop=64, batch_size=4, stages=[Stage(0.5, 128, 2)])
+    assert [stage_at(config, epoch, 10).crop for epoch in (0, 4, 5, 9)] == [64, 64, 128, 128]
+    assert epoch_steps(config, 16, 4, 2) == [2, 2, 4, 4]
+    sampler = EpochSampler(10, rank=0, ranks=2, first=3, start=4)
+    assert (len(sampler), list(sampler)) == (5, [34, 36, 38])
+    sampler.set_epoch(4)
+    assert list(sampler) == [40, 42, 44, 46, 48]
+    parts = [list(ValidationSampler(5, rank, 2)) for rank in range(2)]
+    assert parts == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_a_broken_loss_stops_with_the_last_good_checkpoint(
+    recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = recipe_file(
+        losses={"mse": 1e30},
+        optimizer={"name": "sgd", "lr": 1e30},
+        schedule={"name": "constant"},
+    )
+    with pytest.raises(TrainingError, match=r"not a number any more, near step \d+"):
+        train(read_recipe(path))
+    folder = newest_run(tmp_path / "experiments", "tiny")
+    for checkpoint in (folder / "checkpoints").glob("*.ckpt"):
+        weights = torch.load(checkpoint, weights_only=True)["state_dict"]
+        assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_a_full_disk(recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    from unblur.training import checkpoints
+
+    monkeypatch.setattr(checkpoints.torch, "save", full)
+    with pytest.raises(TrainingError, match=r"No space left on device.*--resume"):
+        train(read_recipe(recipe_file()))
+
+
+def test_out_of_memory_says_what_to_lower(
+    recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(self: nn.Module, *_: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 99 GiB")
+
+    monkeypatch.setattr(RestorationModule, "training_step", starve)
+    with pytest.raises(TrainingError, match=r"lower --data\.batch_size"):
+        train(read_recipe(recipe_file()))
+
+
+def test_combinations_that_do_not_work(recipe_file: Callable[..., Path]) -> None:
+    path = recipe_file(network={"name": "rednet30", "options": {"variant": "wgan"}}, adversarial={})
+    for overrides, message in (
+        (["--trainer.accumulate", "2"], "accumulate"),
+        (["--adversarial.critic_steps", "0"], "at least 1"),
+        (["--adversarial.critic", "critic"], "unknown model 'critic'"),
+        (["--schedule.name", "plateau"], "plateau"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(read_recipe(path, overrides))
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_a_doubled_batch(
+    recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = recipe_file(data={"batch_size": 4, "epoch_length": 8, "flips": True})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": free_port()}
+
+    def run(output: str, *more: str) -> Path:
+        command = [*UNBLUR, "train", str(path), "--output", str(tmp_path / output), *more]
+        # The same steps in both: as many samples to each.
+        result = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+        assert result.returncode == 0, result.stderr.decode()[-2000:]
+        (folder,) = (tmp_path / output).glob("*/*")
+        return folder
+
+    script = tmp_path / "main.py"  # Lightning starts the other process from a file
+    script.write_text("from unblur.cli import main\nmain()\n")
+    one = run("one")
+    command = [sys.executable, str(script), "train", str(path), "--output", str(tmp_path / "two"),
+               "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "2",
+               "--trainer.accelerator", "cpu"]  # fmt: skip
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    assert result.returncode == 0, result.stderr.decode()[-2000:]
+    (two,) = (tmp_path / "two").glob("*/*")
+    first, second = (json.loads((f / "summary.json").read_text()) for f in (one, two))
+    assert first["steps"] == second["steps"] == 8
+    assert second["psnr"] == pytest.approx(first["psnr"], abs=0.02)
+    assert second["psnr_input"] == pytest.approx(first["psnr_input"], abs=1e-4)
+    validations = [
+        [row["val/psnr"] for row in read_metrics(f / "metrics.csv") if "val/psnr" in row]
+        for f in (one, two)
+    ]
+    assert validations[1] == pytest.approx(validations[0], abs=0.02)

@@ -1,0 +1,116 @@
+"""Searches and seed studies: they find, they resume, they mark leaks, they share a study."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from unblur.cli import app
+from unblur.registry import ConfigError
+from unblur.training.search import read_space
+
+SHORT = ["--trainer.max_epochs", "2", "--data.epoch_length", "4", "--trainer.pictures", "0"]
+
+
+def unblur(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_grid_in_two_phases(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        yaml.safe_dump(
+            {
+                "sampler": "grid",
+                "pruning": False,
+                "phases": [
+                    {"losses": [{"l1": 1.0}, {"mse": 1.0}], "optimizer.name": ["adam", "rmsprop"]},
+                    {"optimizer.lr": [1e-3, 1e-12]},
+                ],
+            }
+        )
+    )
+    result = unblur("search", recipe_file(), "--space", space, "--trials", 4, *SHORT)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "experiments" / "tiny-search"
+    rows = table(folder / "trials-1.csv")
+    assert len(rows) == 4
+    assert {(row["losses"], row["optimizer.name"]) for row in rows} == {
+        ("0", "0"), ("0", "1"), ("1", "0"), ("1", "1"),
+    }  # fmt: skip
+    best = json.loads((folder / "best.json").read_text())
+    assert set(best) == {"losses", "optimizer.name", "optimizer.lr"}
+    assert best["optimizer.lr"] == 1e-3  # with the other it cannot have learned
+    assert float(rows[0]["psnr"]) >= float(rows[-1]["psnr"])
+    for name in ("parallel-1.png", "history-2.png", "importance-1.png"):
+        assert (folder / name).stat().st_size > 1000
+    # Called again, nothing is trained again.
+    before = sorted((folder / "trials").iterdir())
+    again = unblur("search", recipe_file(), "--space", space, "--trials", 4, *SHORT)
+    assert again.exit_code == 0, again.output
+    assert sorted((folder / "trials").iterdir()) == before
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text("parameters: {optimizer.lr: {log: [1.0e-4, 1.0e-2]}}")
+    result = unblur("search", recipe_file(), "--space", space, "--trials", 3, "--jobs", 2, *SHORT)
+    assert result.exit_code == 0, result.output
+    rows = table(tmp_path / "experiments" / "tiny-search" / "trials-1.csv")
+    assert sum(row["state"] == "complete" for row in rows) >= 3
+    assert len({row["folder"] for row in rows}) == len(rows)
+
+
+def test_a_study_over_seeds_marks_leaks(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
+    result = unblur("search", recipe_file(), "--seeds", "1,2", *SHORT)
+    assert result.exit_code == 0, result.output
+    rows = table(tmp_path / "experiments" / "tiny-seeds" / "cross.csv")
+    assert [(row["model"], row["validation"]) for row in rows] == [
+        ("1", "1"), ("2", "1"), ("1", "2"), ("2", "2"),
+    ]  # fmt: skip
+    leaks = [int(row["leaked_images"]) for row in rows]
+    assert leaks[0] == leaks[3] == 0
+    assert leaks[1] > 0
+    assert "LEAK" in result.output
+    runs = sorted((tmp_path / "experiments" / "tiny-seeds").glob("seed-*/*"))
+    assert len(runs) == 2
+    summary = json.loads((runs[0] / "summary.json").read_text())
+    assert float(rows[0]["psnr"]) == pytest.approx(summary["best_psnr"], abs=0.01)
+    assert unblur("search", recipe_file(), "--seeds", "1,2", *SHORT).exit_code == 0
+    assert sorted((tmp_path / "experiments" / "tiny-seeds").glob("seed-*/*")) == runs
+
+
+def test_mistakes(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    for content, message in (
+        ("- 1", "no search space"),
+        ("parameters: {}", "needs parameters"),
+        ("parameter: {a: [1]}", "unknown key 'parameter'"),
+        ("{sampler: best, parameters: {a: [1]}}", "unknown sampler 'best'"),
+        ("{sampler: grid, parameters: {a: {low: 1, high: 2}}}", "lists of values"),
+        ("parameters: {a: 3}", "expected a list"),
+        ("parameters: {a: {log: [0, 1]}}", "expected a list"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            read_space(path)
+    assert unblur("search", recipe_file()).exit_code == 2
+    assert unblur("search", recipe_file(), "--seeds", "a").exit_code == 2
+    one = unblur("search", recipe_file(), "--seeds", "4")
+    assert "at least two" in one.output
+    path.write_text("parameters: {optimizer.rate: [1]}")
+    wrong = unblur("search", recipe_file(), "--space", path, "--trials", 1)
+    assert wrong.exit_code != 0
+    assert "Traceback" not in wrong.output
