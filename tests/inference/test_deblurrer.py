@@ -286,3 +286,24 @@ def test_byte_orders_agree(scene: np.ndarray, small: Deblurrer) -> None:
     swapped = small.restore_pixels(wide.astype(">u2"))
     assert swapped.dtype == np.dtype(">u2")
     assert np.array_equal(swapped, small.restore_pixels(wide))
+
+
+def test_signals_survive_openvino() -> None:
+    """Models that come and go leave the process able to handle a signal."""
+    pytest.importorskip("openvino")
+    script = (
+        "import gc, os, signal, numpy as np\n"
+        "from unblur.inference import Deblurrer\n"
+        "from unblur.inference.runtimes.openvino import openvino_devices\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "first = Deblurrer('small', runtime='openvino')\n"
+        "second = Deblurrer('small', runtime='openvino')\n"
+        "openvino_devices()\n"
+        "del first; gc.collect()\n"
+        "third = Deblurrer('small', runtime='openvino')\n"
+        "del second; gc.collect()\n"
+        "del third; gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,23 @@ from unblur.inference.runtimes.base import Array, first_line, run_failure
 from unblur.inference.runtimes.onnx import feeds, read_card
 
 
-def _openvino() -> Any:
+@cache
+def _core() -> Any:
+    """The one core of this process.
+
+    Each core's CPU plugin replaces the main thread's stack for signal handlers and, when it goes,
+    puts back the one that it found; with several, that may be one that is freed already, and the
+    next signal (Ctrl-C, the end of a child process) would crash the process.
+    """
     # Restoring a photo is nobody else's business: without this module OpenVINO reports nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    return openvino
+    return openvino.Core()
 
 
 def openvino_devices() -> list[str]:
-    return [device.lower() for device in _openvino().Core().available_devices]
+    return [device.lower() for device in _core().available_devices]
 
 
 class OpenVinoRuntime:
@@ -29,16 +37,14 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, path: Path, device: str, threads: int | None) -> None:
-        openvino = _openvino()
         self.device = device
         self.card = read_card(path)
         # Without the hint, OpenVINO computes in bf16 where the processor can.
         config: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads and device == "cpu":
             config["INFERENCE_NUM_THREADS"] = threads
-        core = openvino.Core()
         try:
-            self._model = core.compile_model(str(path), device.upper(), config)
+            self._model = _core().compile_model(str(path), device.upper(), config)
         except Exception as error:
             raise ModelError(f"{path}: OpenVINO cannot load it ({first_line(error)})") from error
 
