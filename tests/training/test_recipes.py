@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors import safe_open
 from typer.testing import CliRunner, Result
@@ -143,6 +144,8 @@ def test_the_split_is_in_the_weights(recipe_file: Callable[..., Path]) -> None:
     split = read_split(folder / "split.json")
     assert known["split"] == split.digest
     assert known["trained_on"] == sorted(split.train)
+    for path in (folder / "checkpoints").glob("*.ckpt"):
+        assert torch.load(path, weights_only=True)["split"] == split.digest
 
 
 def test_the_resolved_recipe_is_saved_and_read_back(tmp_path: Path) -> None:

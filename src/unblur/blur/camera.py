@@ -25,6 +25,8 @@ def add_noise(
     The variance at value v is read² + shot·v: the usual Gaussian approximation of Poisson shot
     noise, `shot` being one electron's share of full scale. Values stay unclipped; image and
     `read` are in units of full scale.
+    After A. Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for single-image
+    raw-data", IEEE Transactions on Image Processing 17(10), 2008.
     """
     noise = standard_normal(image, seed)
     if shot == 0:
@@ -105,7 +107,10 @@ class SensorNoise(Step):
 @register("resize")
 @dataclass(frozen=True)
 class Rescale(Step):
-    """Made smaller by `scale` in (0, 1] and enlarged again to its size, as shared photos are."""
+    """Made smaller by `scale` in (0, 1] and enlarged again to its size, as shared photos are.
+
+    As in X. Wang et al., "Real-ESRGAN", 2021, but ending at the same size.
+    """
 
     scale: Parameter
 
@@ -127,6 +132,8 @@ class Rescale(Step):
 @dataclass(frozen=True)
 class Sharpen(Step):
     """Unsharp masking, as cameras and photo programs do: + amount · (photo − its Gaussian blur).
+
+    A step of K. Zhang et al., "Designing a practical degradation model", ICCV 2021.
 
     sigma: of that Gaussian, in pixels.
     """
@@ -152,7 +159,7 @@ class Sharpen(Step):
 
 
 class Compression(Step):
-    """Lossy compression; a subclass names the format.
+    """Lossy compression; a subclass names the format (X. Wang et al., "Real-ESRGAN", 2021).
 
     quality: 1 … 100, as Pillow counts it.
     """

@@ -46,7 +46,7 @@ class KernelBlur(Step):
 @register("gaussian")
 @dataclass(frozen=True)
 class GaussianBlur(KernelBlur):
-    """Gaussian, round or elongated.
+    """Gaussian, round or elongated; the elongated one as in X. Wang et al., "Real-ESRGAN", 2021.
 
     sigma: standard deviation in pixels, along the longer axis.
     size: side of the kernel in pixels, odd; three sigma to each side when None.
@@ -136,7 +136,8 @@ def _without_seed(record: Record) -> Record:
 @register("motion")
 @dataclass(frozen=True)
 class LinearMotionBlur(KernelBlur):
-    """Straight, even motion.
+    """Straight, even motion: the classical model of A. A. Sawchuk, "Space-variant image motion
+    degradation and restoration", Proceedings of the IEEE 60(7), 1972, for a constant direction.
 
     length: of the way in pixels.
     angle: in degrees, counter-clockwise from the horizontal.
@@ -158,6 +159,9 @@ class LinearMotionBlur(KernelBlur):
 @dataclass(frozen=True)
 class DefocusBlur(KernelBlur):
     """Out of focus: the image of the aperture, a disc or, with blades, a polygon.
+
+    Geometrical optics, without diffraction: H. H. Hopkins, "The frequency response of a defocused
+    optical system", Proceedings of the Royal Society A 231, 1955.
 
     radius: of the circle around it, in pixels.
     blades: of the diaphragm, at least 3; a disc when None.
@@ -198,7 +202,8 @@ def _kernel_files(path: Path) -> tuple[tuple[str, Kernel], ...]:
 @register("kernels")
 @dataclass(frozen=True)
 class MeasuredBlur(KernelBlur):
-    """Kernels from files, one drawn at a time.
+    """Kernels from files, one drawn at a time, such as those that A. Levin et al. measured
+    ("Understanding and evaluating blind deconvolution algorithms", CVPR 2009).
 
     path: a .npy or .png file, or a folder of them.
     flip: whether they are also mirrored and turned by quarters at random.

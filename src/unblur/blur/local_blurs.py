@@ -28,6 +28,10 @@ def _masks(coarse: NDArray[np.float32], image: Image) -> Image:
 class VaryingBlur(Step):
     """Several kernels, blended into each other by smooth random masks.
 
+    After J. G. Nagy and D. P. O'Leary, "Restoring images degraded by spatially variant blur", SIAM
+    Journal on Scientific Computing 19(4), 1998. The masks span whatever is blurred: a crop as well
+    as a photo.
+
     blur: draws each of the kernels; a kernel blur or a choice among such.
     count: how many kernels.
     grid: the masks vary over about so many regions along each side.
@@ -72,6 +76,7 @@ class ObjectMotion(Step):
 
     The region is cut out with a soft edge, moved along the kernel's path and laid over the photo,
     which shows where it was not all the time: k∗(m·x) + (1 − k∗m)·x.
+    After J. Jia, "Single image motion deblurring using transparency", CVPR 2007.
 
     blur: draws the way that the region moves; a kernel blur.
     size: of the region, as a share of the photo's shorter side.

@@ -48,7 +48,7 @@ def training_errors_for_people(*also: str) -> Iterator[None]:
 def train(
     context: typer.Context,
     recipe: Annotated[
-        Path | None, typer.Argument(metavar="[RECIPE.yaml]", help="What to train, and how.")
+        Path | None, typer.Argument(metavar="RECIPE.yaml", help="What to train, and how.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes on two cores: small crops, few steps.")

@@ -98,6 +98,11 @@ class Checkpoints(Callback):
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
         self._kept = set(state_dict["kept"])
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["split"] = None if self.split is None else self.split.digest
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
