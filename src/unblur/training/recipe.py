@@ -123,7 +123,7 @@ def quick(recipe: Recipe) -> Recipe:
             validate_every=1,
             picture_every=5,
             early_stopping=None,
-            # A short run at a high learning rate ends anywhere; the average of its weights does not.
+            # A short run at a high rate ends anywhere; the average of its weights does not.
             ema=min(trainer.ema or 1.0, 0.98),
         ),
     )
