@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from unblur.training.config import DataConfig, OptimizerConfig, ScheduleConfig, 
 from unblur.training.data import EpochSampler, ValidationSampler, epoch_steps, stage_at
 from unblur.training.optimizers import build_optimizer, build_schedule, parameter_groups
 from unblur.training.reports import read_metrics
-from unblur.training.restoration import RestorationModule, psnr_of_images
+from unblur.training.restoration import RestorationModule, psnr_of_images, ssim_of_images
 from unblur.training.run import newest_run
 
 UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
@@ -86,6 +87,22 @@ def test_psnr_is_that_of_eight_bits() -> None:
     assert psnr_of_images(restored, sharp).tolist() == pytest.approx(
         [10 * math.log10(255**2 / 16), 100.0], abs=1e-3
     )
+
+
+def test_ssim_is_that_of_scikit_image() -> None:
+    from skimage.metrics import structural_similarity
+
+    rng = np.random.default_rng(0)
+    sharp = rng.integers(0, 256, (3, 40, 50)).astype(np.float32) / 255
+    noisy = np.clip(sharp + rng.normal(0, 0.05, sharp.shape), 0, 1).astype(np.float32)
+    rounded = np.round(noisy * 255) / 255
+    expected = structural_similarity(
+        rounded, sharp, channel_axis=0, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, data_range=1.0,
+    )  # fmt: skip
+    batch = [torch.from_numpy(image)[None] for image in (noisy, sharp)]
+    assert ssim_of_images(*batch).item() == pytest.approx(expected, abs=3e-3)
+    assert torch.isnan(ssim_of_images(batch[0][..., :8], batch[1][..., :8])).all()
 
 
 def test_gradient_penalty_by_hand() -> None:

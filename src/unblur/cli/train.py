@@ -25,16 +25,6 @@ def training_errors_for_people(*also: str) -> Iterator[None]:
         if importlib.util.find_spec(module) is None:
             extras = "train,search" if module in also else "train"
             raise fail(f"this needs {module}: pip install 'unblur[{extras}]'", 1)
-    import logging
-    import warnings
-
-    # Lightning's remarks on tensor cores and idle GPUs, its advertisements and its advice.
-    import pytorch_lightning  # noqa: F401  (which sets the levels of its loggers)
-
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", module="torch.utils.data")
     from unblur.losses import WeightsError
     from unblur.training.errors import TrainingError
 

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from unblur.losses import MultiScaleLoss, WeightedLoss
 from unblur.models import RestorationModel, create_model
@@ -49,6 +50,19 @@ def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
     first, second = (image.float().clamp(0, 1).mul(255).round() for image in (restored, sharp))
     error = (first - second).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(255**2 / error.clamp(min=255**2 * 1e-10))
+
+
+def ssim_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
+    """SSIM of each image N×3×H×W in [0, 1], clamped and rounded to 8 bits.
+
+    Per channel with an 11×11 Gaussian window of σ 1.5; NaN for sides below 11 pixels.
+    """
+    if min(sharp.shape[-2:]) < 11:
+        return torch.full((len(sharp),), float("nan"), device=sharp.device)
+    first, second = (i.float().clamp(0, 1).mul(255).round() / 255 for i in (restored, sharp))
+    value = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
+    assert isinstance(value, Tensor)  # noqa: S101
+    return value
 
 
 class RestorationModule(LightningModule):
@@ -182,25 +196,32 @@ class RestorationModule(LightningModule):
                     average.copy_(value)
 
     def on_validation_epoch_start(self) -> None:
-        self._val = torch.zeros(3, device=self.device)
+        self._val = torch.zeros(5, device=self.device)
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         blurred, sharp = self.batch_images(batch)
         restored = self.evaluated(blurred)
         restored, blurred, sharp = (self.to_unit(i) for i in (restored, blurred, sharp))
-        after, before = psnr_of_images(restored, sharp), psnr_of_images(blurred, sharp)
         place = index * self.trainer.world_size + self.trainer.global_rank
         samples = len(self.trainer.datamodule.val_samples)  # type: ignore[attr-defined]
         if place < samples:  # the others are repetitions that fill up the last ranks
-            counted = torch.stack([after.sum(), before.sum(), torch.ones_like(after).sum()])
-            self._val += counted
+            measured = [
+                measure(image, sharp).sum()
+                for measure in (psnr_of_images, ssim_of_images)
+                for image in (restored, blurred)
+            ]
+            self._val += torch.stack([*measured, torch.tensor(float(len(sharp))).to(sharp)])
 
     def on_validation_epoch_end(self) -> None:
         total = self.trainer.strategy.reduce(self._val, reduce_op="sum")
-        after, before, count = total.tolist() if isinstance(total, Tensor) else self._val.tolist()
-        self.log("val/psnr", after / count)
-        self.log("val/psnr_input", before / count)
-        self.log("val/gain", (after - before) / count)
+        assert isinstance(total, Tensor)  # noqa: S101
+        *sums, count = total.tolist()
+        psnr, psnr_input, ssim, ssim_input = (value / count for value in sums)
+        self.log("val/psnr", psnr)
+        self.log("val/psnr_input", psnr_input)
+        self.log("val/gain", psnr - psnr_input)
+        self.log("val/ssim", ssim)
+        self.log("val/ssim_input", ssim_input)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = _trained(checkpoint["state_dict"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -131,6 +132,7 @@ def train(
 
     Raises ConfigError, DataError or TrainingError.
     """
+    _quieten()
     plan = plan_training(recipe)
     is_first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
     folder = resume or _new_folder(recipe)
@@ -172,6 +174,14 @@ def train(
         summary = _summary(plan, metrics, checkpoints, trainer, time.monotonic() - began)
         _write_json(folder / SUMMARY_FILE, summary)
     return folder
+
+
+def _quieten() -> None:
+    """Leave out Lightning's remarks on devices, its advertisements and its advice."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("pytorch_lightning", "torch.utils.data"):
+        warnings.filterwarnings("ignore", module=module)
 
 
 def _fit(
@@ -375,6 +385,8 @@ def _summary(
         "last_loss": losses[-1] if losses else None,
         "psnr_input": validations[-1]["val/psnr_input"] if validations else None,
         "psnr": validations[-1]["val/psnr"] if validations else None,
+        "ssim_input": validations[-1].get("val/ssim_input") if validations else None,
+        "ssim": validations[-1].get("val/ssim") if validations else None,
         "best_psnr": checkpoints.best,
         "best_step": checkpoints.best_step,
     }
