@@ -22,7 +22,7 @@ from unblur.training.config import Recipe
 _LONGEST_FILE = 1_000_000  # bytes
 _DEEPEST = 10  # recipes based on one another
 
-_QUICK_STEPS, _QUICK_MACS = 2000, 6e12  # minutes of two cores
+_QUICK_STEPS, _QUICK_MACS = 2000, 1.2e13  # minutes of two cores
 _QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 64, 8
 
 
