@@ -14,6 +14,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from unblur.losses import MultiScaleLoss, WeightedLoss
 from unblur.models import RestorationModel, create_model
+from unblur.models.base import pad_to_multiple
 from unblur.models.checkpoint import load_checkpoint
 from unblur.registry import ConfigError
 from unblur.training.config import NetworkConfig, Recipe
@@ -119,8 +120,10 @@ class RestorationModule(LightningModule):
         forward_scales = getattr(self.network, "forward_scales", None)
         if forward_scales is not None:
             scales = forward_scales(blurred)
-            loss, terms = MultiScaleLoss(self.loss)(scales, sharp)
-            return scales[-1], loss, terms
+            # Sizes that are no multiple of the network's are padded in the same way.
+            padded = pad_to_multiple(sharp, self.network.size_multiple)
+            loss, terms = MultiScaleLoss(self.loss)(scales, padded)
+            return scales[-1][..., : sharp.shape[-2], : sharp.shape[-1]], loss, terms
         restored = self._run_network(blurred)
         loss, terms = self.loss(restored, sharp)
         return restored, loss, terms
