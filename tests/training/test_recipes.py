@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner, Result
 
@@ -18,7 +20,7 @@ from unblur.imaging import Photo, write_photo
 from unblur.models import create_model
 from unblur.models.checkpoint import load_checkpoint, read_training
 from unblur.registry import ConfigError
-from unblur.training import Recipe, read_recipe, train, write_recipe
+from unblur.training import Recipe, TrainingError, read_recipe, train, write_recipe
 from unblur.training.recipe import overridden
 from unblur.training.reports import read_metrics
 
@@ -191,6 +193,12 @@ def test_quick_keeps_the_shape() -> None:
         (["--data.split.file", "/nowhere.json"], "cannot be read"),
         (["--trainer.max_epochs", "0"], "at least 1"),
         (["--trainer.ema", "2"], "ema must lie"),
+        (["--trainer.max_steps", "-1"], "max_steps must be at least 1"),
+        (["--data.batch_size", "0"], "batch_size must be at least 1"),
+        (["--trainer.log_every", "0"], "log_every must be at least 1"),
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["--trainer.accelerator", "gpuu"], "accelerator|gpuu"),
+        (["--name", "../up"], "leaves the output folder"),
         (
             ["--network.name", "patchgan_critic", "--network.options", "{}"],
             "does not restore|option",
@@ -283,3 +291,21 @@ def test_recipes_are_short() -> None:
     for path in FOLDER.glob("*.yaml"):
         assert len(path.read_text().splitlines()) <= 40
         assert yaml.safe_load(path.read_text())
+
+
+def test_options_of_losses_are_added() -> None:
+    loss = recipe("one_image_deblur_net", "--losses.perceptual.weights", "F").losses["perceptual"]
+    assert loss == {"weight": 0.1, "network": "vgg19", "layer": "conv4_4", "weights": "F"}
+    plain = recipe(
+        "gopro_light_unet", "--losses.charbonnier.epsilon=1e-2", "--losses.l1.weight", "2"
+    )
+    assert plain.losses == {"charbonnier": {"weight": 1.0, "epsilon": 0.01}, "l1": {"weight": 2}}
+
+
+def test_images_of_different_sizes_do_not_form_a_batch(
+    recipe_file: Callable[..., Path], photos: Path, scene: np.ndarray
+) -> None:
+    for index in range(10):
+        Image.fromarray(scene[: 60 + index, :80]).save(photos / f"p{index}.png")
+    with pytest.raises(TrainingError, match="different sizes"):
+        train(read_recipe(recipe_file(), ["--data.crop", "null"]))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unblur.registry import ConfigError
 from unblur.training import TrainingError, read_recipe, read_run, train
 from unblur.training.checkpoints import is_whole, newest_whole
 from unblur.training.config import NetworkConfig
@@ -139,3 +140,43 @@ def test_what_cannot_be_resumed(recipe_file: Callable[..., Path]) -> None:
     wider = replace(longer, network=NetworkConfig("unet16", {"width": 8}))
     with pytest.raises((TrainingError, RuntimeError), match=r"other networks|size mismatch"):
         train(wider, folder)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--schedule.name", "plateau", "--schedule.patience", "1", "--optimizer.lr", "1e-9"],
+        ["--trainer.early_stopping", "3", "--optimizer.lr", "1e-9", "--schedule.name", "constant"],
+        ["--schedule.name", "constant"],
+    ],
+)
+def test_in_stages_of_whole_epochs(
+    settings: list[str], recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = train(
+        read_recipe(recipe_file(), [*settings, "--trainer.max_epochs", "7", "--name", "whole"])
+    )
+    part = train(read_recipe(recipe_file(), [*settings, "--trainer.max_epochs", "2"]))
+    for epochs in ("3", "5", "7"):
+        try:
+            train(read_run(part, ["--trainer.max_epochs", epochs]), part)
+        except TrainingError as error:
+            assert "has finished" in str(error)  # noqa: PT017  (stopped early)
+    # One that stopped early goes on when it is asked to.
+    assert numbers(whole) == numbers(part)[: len(numbers(whole))]
+    assert len(numbers(part)) >= len(numbers(whole))
+
+
+def test_in_stages_of_steps(recipe_file: Callable[..., Path]) -> None:
+    constant = ["--schedule.name", "constant"]
+    whole = train(read_recipe(recipe_file(), [*constant, "--name", "whole"]))
+    part = train(read_recipe(recipe_file(), [*constant, "--trainer.max_steps", "3"]))
+    for steps in ("10", "24"):
+        train(read_run(part, ["--trainer.max_steps", steps]), part)
+    assert_same(whole, part)
+
+
+def test_what_may_not_change(recipe_file: Callable[..., Path]) -> None:
+    folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
+    with pytest.raises(ConfigError, match=r"--optimizer\.lr cannot be changed when a run goes on"):
+        read_run(folder, ["--trainer.max_epochs", "2", "--optimizer.lr", "1"])

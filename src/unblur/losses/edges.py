@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from kornia.filters import spatial_gradient
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,7 +18,9 @@ class SobelLoss(Loss):
     """
 
     def forward(self, restored: Tensor, sharp: Tensor) -> Tensor:
-        first, second = (
-            spatial_gradient(image, mode="sobel", normalized=False) for image in (restored, sharp)
-        )
-        return F.l1_loss(first, second)
+        with torch.autocast(restored.device.type, enabled=False):
+            first, second = (
+                spatial_gradient(image.float(), mode="sobel", normalized=False)
+                for image in (restored, sharp)
+            )
+            return F.l1_loss(first, second)

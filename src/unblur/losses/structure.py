@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
@@ -27,7 +28,11 @@ class SSIMLoss(Loss):
     unit_range = True
 
     def forward(self, restored: Tensor, sharp: Tensor) -> Tensor:
-        value = structural_similarity_index_measure(restored.float(), sharp.float(), data_range=1.0)
+        # In half precision the difference E[x²] − E[x]² is lost.
+        with torch.autocast(restored.device.type, enabled=False):
+            value = structural_similarity_index_measure(
+                restored.float(), sharp.float(), data_range=1.0
+            )
         return 1 - cast(Tensor, value)
 
 
@@ -47,6 +52,7 @@ class MultiScaleSSIMLoss(Loss):
                 f"ms_ssim needs crops larger than {_MS_SSIM_SMALLEST} pixels a side, got "
                 f"{restored.shape[-1]}×{restored.shape[-2]}; use ssim or a larger crop"
             )
-        return 1 - multiscale_structural_similarity_index_measure(
-            restored.float(), sharp.float(), data_range=1.0
-        )
+        with torch.autocast(restored.device.type, enabled=False):
+            return 1 - multiscale_structural_similarity_index_measure(
+                restored.float(), sharp.float(), data_range=1.0
+            )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from unblur.data import Split
@@ -74,11 +75,12 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
     return None, damaged
 
 
-class Checkpoints(Callback):
+class Checkpoints(Checkpoint):
     """Saves what a run needs to go on, and the weights of its best validation.
 
     folder: of the checkpoints. seconds: between two of them within an epoch. keep_every: epochs
     after which one is kept for good.
+    Lightning calls a `Checkpoint` after all other callbacks, so that their state is up to date.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Checkpoints(Callback):
         self.best_step: int | None = None
         self._saved = time.monotonic()
         self._kept: set[str] = set()
+        self._batches = 0  # of the current epoch
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step, "kept": sorted(self._kept)}
@@ -107,10 +110,12 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, RestorationModule)  # noqa: S101
+        self._batches = batch_idx + 1
         if not pl_module.stepped:
             return  # gradients that are being accumulated are not stored
         epoch_ends = batch_idx + 1 >= trainer.num_training_batches
         due = trainer.strategy.broadcast(time.monotonic() - self._saved > self.seconds)
+        due = due or trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
         if due and not epoch_ends:
             self._save(trainer, batch_idx + 1)
 
@@ -126,6 +131,8 @@ class Checkpoints(Callback):
                 self._write_weights(pl_module, self.folder / "best.safetensors", psnr)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._batches < trainer.num_training_batches:
+            return  # it was stopped within the epoch, and saved then
         epoch = trainer.current_epoch + 1
         if self.keep_every is not None and epoch % self.keep_every == 0:
             assert isinstance(pl_module, RestorationModule)  # noqa: S101

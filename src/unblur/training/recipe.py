@@ -35,6 +35,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), quickly: bool = False
     merged = _merged(path, 0)
     merged.setdefault("name", path.stem)
     _check_keys(merged, Recipe, str(path))
+    overrides = _with_loss_options(merged, list(overrides))
     for word in overrides:
         if word.startswith("--"):
             _check_option(word[2:].partition("=")[0])
@@ -53,6 +54,35 @@ def _parsed(values: dict[str, Any], overrides: Sequence[str], path: Path) -> Rec
     except Exception as error:  # all that argparse and jsonargparse raise says what is wrong
         raise ConfigError(f"{path}: {_readable(str(error))}") from error
     return Recipe(**{field.name: built[field.name] for field in dataclasses.fields(Recipe)})
+
+
+def _with_loss_options(values: dict[str, Any], overrides: list[str]) -> list[str]:
+    """Put --losses.NAME.OPTION VALUE into the recipe's losses; returns the other overrides.
+
+    An option is added to what the recipe says of a loss instead of replacing it.
+    """
+    others = []
+    words = iter(overrides)
+    for word in words:
+        option, equals, value = word.partition("=")
+        parts = option.split(".")
+        if len(parts) != 3 or parts[0] != "--losses":
+            others.append(word)
+            continue
+        losses = values.setdefault("losses", {})
+        known = losses.get(parts[1], 1.0)
+        terms = dict(known) if isinstance(known, Mapping) else {"weight": known}
+        terms[parts[2]] = _plain(value if equals else next(words, ""))
+        losses[parts[1]] = terms
+    return others
+
+
+def _plain(text: str) -> Any:
+    """A value of the command line: numbers such as 1e-3, which YAML takes for text, as numbers."""
+    try:
+        return float(text) if re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", text) else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 def overridden(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

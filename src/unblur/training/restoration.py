@@ -72,6 +72,8 @@ class RestorationModule(LightningModule):
     steps: of the optimizer in the whole training. steps_per_epoch: likewise.
     """
 
+    _run_network: Any
+
     def __init__(
         self, recipe: Recipe, network: RestorationModel, steps: int, steps_per_epoch: int
     ) -> None:
@@ -94,9 +96,10 @@ class RestorationModule(LightningModule):
         self.progress = (0, 0)
         self.terms: dict[str, Tensor] = {}
         self._broken: Tensor | bool = False
-        self._run_network: Any = self.network
-        if recipe.network.compile:
-            self._run_network = torch.compile(self.network)
+        # Not an attribute like others, which would make it a second part of this module.
+        compiled = torch.compile(self.network) if recipe.network.compile else self.network
+        self.__dict__["_run_network"] = compiled
+        self.plateau: ReduceLROnPlateau | None = None
 
     @property
     def evaluated(self) -> RestorationModel:
@@ -107,10 +110,10 @@ class RestorationModule(LightningModule):
         optimizer = build_optimizer(self.recipe.optimizer, self.network)
         schedule = build_schedule(self.recipe.schedule, optimizer, self.steps, self.steps_per_epoch)
         if isinstance(schedule, ReduceLROnPlateau):
-            settings = {"scheduler": schedule, "interval": "epoch", "monitor": "val/psnr",
-                        "frequency": self.recipe.trainer.validate_every}  # fmt: skip
-        else:
-            settings = {"scheduler": schedule, "interval": "step"}
+            # Stepped after each validation, before the checkpoint that follows it.
+            self.plateau = schedule
+            return optimizer
+        settings = {"scheduler": schedule, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def restore_and_compare(
@@ -146,8 +149,8 @@ class RestorationModule(LightningModule):
         if bool(self._broken):
             raise TrainingError(
                 f"the loss is not a number any more, near step {self.optimizer_steps}; the "
-                "checkpoints before are good: go on from one with a lower --optimizer.lr, or with "
-                "--trainer.gradient_clip 1"
+                "checkpoints before are good: begin a new run from best.safetensors "
+                "(--network.weights) with a lower --optimizer.lr or --trainer.gradient_clip 1"
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -225,6 +228,8 @@ class RestorationModule(LightningModule):
         self.log("val/gain", psnr - psnr_input)
         self.log("val/ssim", ssim)
         self.log("val/ssim_input", ssim_input)
+        if self.plateau is not None:
+            self.plateau.step(psnr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = _trained(checkpoint["state_dict"])
@@ -233,6 +238,7 @@ class RestorationModule(LightningModule):
         checkpoint["weights_prefix"] = "network." if self.ema is None else "ema."
         checkpoint["optimizer_steps"] = self.optimizer_steps
         checkpoint["progress"] = list(self.progress)
+        checkpoint["plateau"] = None if self.plateau is None else self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint.get("architecture") != self.recipe.network.name:
@@ -244,6 +250,8 @@ class RestorationModule(LightningModule):
             raise TrainingError("the checkpoint is of a training with other networks or options")
         self.optimizer_steps = checkpoint["optimizer_steps"]
         self.progress = tuple(checkpoint["progress"])
+        if self.plateau is not None and checkpoint["plateau"] is not None:
+            self.plateau.load_state_dict(checkpoint["plateau"])
 
 
 def _trained(state: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,8 @@ from unblur.training.reports import Console, Curves, Metrics, Pictures, Row
 from unblur.training.restoration import RestorationModule, build_network
 
 _SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
+_MAY_CHANGE = ("--trainer.", "--data.workers", "--data.cache", "--data.root", "--output",
+               "--tensorboard", "--wandb")  # fmt: skip
 RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.json"
 
 
@@ -61,12 +63,11 @@ class Plan:
 
 def plan_training(recipe: Recipe) -> Plan:
     """Open the data and build the network. Raises ConfigError or DataError."""
+    _check_numbers(recipe)
     pl.seed_everything(recipe.seed, verbose=False)
     network = build_network(recipe.network)
     pairs = prepare_pairs(recipe.data)
     settings = recipe.trainer
-    if settings.max_epochs < 1:
-        raise ConfigError(f"trainer.max_epochs must be at least 1, got {settings.max_epochs}")
     ranks = _ranks(recipe)
     batches = epoch_steps(recipe.data, len(pairs.train), settings.max_epochs, ranks)
     per_epoch = [-(-count // settings.accumulate) for count in batches]
@@ -75,11 +76,61 @@ def plan_training(recipe: Recipe) -> Plan:
             raise ConfigError("adversarial.critic_steps must be at least 1")
         if settings.accumulate != 1 or recipe.schedule.name == "plateau":
             raise ConfigError("adversarial works without trainer.accumulate and schedule plateau")
+        steps = max(1, sum(batches) // recipe.adversarial.critic_steps)
         per_epoch = [max(1, n // recipe.adversarial.critic_steps) for n in batches]
-    steps = sum(per_epoch)
+    else:
+        steps = sum(per_epoch)
     if settings.max_steps is not None:
         steps = min(steps, settings.max_steps)
     return Plan(recipe, network, pairs, ranks, steps, per_epoch[0])
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    """Raise ConfigError for numbers that no training can have."""
+    data, settings, schedule = recipe.data, recipe.trainer, recipe.schedule
+    smallest = {
+        "seed": (recipe.seed, 0),
+        "data.batch_size": (data.batch_size, 1),
+        "data.workers": (data.workers, 0),
+        "data.val_length": (data.val_length, 1),
+        "data.epoch_length": (data.epoch_length, 1),
+        "optimizer.weight_decay": (recipe.optimizer.weight_decay, 0),
+        "optimizer.momentum": (recipe.optimizer.momentum, 0),
+        "schedule.warmup": (schedule.warmup, 0),
+        "schedule.every": (schedule.every, 1),
+        "trainer.max_epochs": (settings.max_epochs, 1),
+        "trainer.max_steps": (settings.max_steps, 1),
+        "trainer.max_minutes": (settings.max_minutes, 1e-3),
+        "trainer.accumulate": (settings.accumulate, 1),
+        "trainer.gradient_clip": (settings.gradient_clip, 1e-12),
+        "trainer.early_stopping": (settings.early_stopping, 1),
+        "trainer.validate_every": (settings.validate_every, 1),
+        "trainer.picture_every": (settings.picture_every, 1),
+        "trainer.pictures": (settings.pictures, 0),
+        "trainer.keep_every": (settings.keep_every, 1),
+        "trainer.log_every": (settings.log_every, 1),
+    }
+    for number, stage in enumerate(data.stages, 1):
+        smallest[f"data.stages, number {number}, batch_size"] = (stage.batch_size, 1)
+    for name, (value, least) in smallest.items():
+        if value is not None and not value >= least:
+            raise ConfigError(f"{name} must be at least {least:g}, got {value:g}")
+    if recipe.seed >= 2**32:
+        raise ConfigError(f"seed must be below 2^32, got {recipe.seed}")
+    if schedule.name == "plateau" and not 0 < schedule.factor < 1:
+        raise ConfigError(f"schedule.factor must lie between 0 and 1, got {schedule.factor:g}")
+    if not 0 < recipe.optimizer.rho < 1:
+        raise ConfigError(f"optimizer.rho must lie between 0 and 1, got {recipe.optimizer.rho:g}")
+    if ".." in Path(recipe.name).parts or Path(recipe.name).is_absolute():
+        raise ConfigError(f"name: {recipe.name} leaves the output folder")
+
+
+def _rank() -> int:
+    """Of this process, as Lightning, torchrun or SLURM tell it."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
 
 
 def _ranks(recipe: Recipe) -> int:
@@ -134,7 +185,7 @@ def train(
     """
     _quieten()
     plan = plan_training(recipe)
-    is_first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    is_first = _rank() == 0
     folder = resume or _new_folder(recipe)
     checkpoint = _checkpoint_of(folder) if resume is not None else None
     data = RestorationData(
@@ -151,10 +202,10 @@ def train(
         data.resumed_epoch, data.resumed_batches = content["progress"]
         past_end = data.resumed_epoch >= recipe.trainer.max_epochs
         if past_end or content["optimizer_steps"] >= plan.steps:
-            raise TrainingError(f"{folder}: has finished its training; raise trainer.max_epochs")
+            raise TrainingError(
+                f"{folder}: has finished its training; raise trainer.max_epochs or max_steps"
+            )
         del content
-    if is_first:
-        _begin(folder, recipe, plan)
     console = Console(plan.steps)
     metrics = Metrics(folder / "metrics.csv", recipe.trainer.log_every, [console.show, *listeners])
     checkpoints = Checkpoints(
@@ -164,6 +215,8 @@ def train(
         plan.pairs.split,
     )
     trainer = _trainer(recipe, folder, metrics, checkpoints, is_first)
+    if is_first:
+        _begin(folder, recipe, plan)
     began = time.monotonic()
     try:
         with console:
@@ -191,8 +244,17 @@ def _fit(
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except (TrainingError, ConfigError, DataError):
         raise
+    except SystemExit:
+        if trainer.interrupted:  # Lightning's own way to end after Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
     except (MemoryError, RuntimeError) as error:
         text = str(error)
+        if "stack expects each tensor to be equal size" in text:
+            raise TrainingError(
+                "images of different sizes do not form a batch: set --data.crop or --data.resize, "
+                "or --data.batch_size 1"
+            ) from error
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in text.lower():
             raise TrainingError(
                 f"out of memory at step {module.optimizer_steps}: lower --data.batch_size or "
@@ -217,8 +279,13 @@ def _trainer(
         Curves(folder / "curves.png", metrics, settings.picture_every),
     ]
     if settings.early_stopping is not None:
-        callbacks.append(EarlyStopping("val/psnr", patience=settings.early_stopping, mode="max"))
+        callbacks.append(
+            EarlyStopping("val/psnr", patience=settings.early_stopping, mode="max", strict=False)
+        )
     manual = recipe.adversarial is not None
+    strategy = settings.strategy
+    if manual and strategy == "ddp":
+        strategy = "ddp_find_unused_parameters_true"  # each step is of one of two networks
     minutes = settings.max_minutes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on what this machine could do besides
@@ -227,7 +294,7 @@ def _trainer(
                 accelerator=settings.accelerator,
                 devices=settings.devices,
                 num_nodes=settings.num_nodes,
-                strategy=settings.strategy,
+                strategy=strategy,
                 precision=_precision(recipe),
                 deterministic=settings.deterministic,
                 sync_batchnorm=settings.sync_batchnorm,
@@ -240,7 +307,7 @@ def _trainer(
                 reload_dataloaders_every_n_epochs=1 if recipe.data.stages else 0,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
-                enable_checkpointing=False,
+                enable_checkpointing=True,  # by our own callback
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 logger=_loggers(recipe, folder) if is_first else False,
@@ -248,7 +315,7 @@ def _trainer(
                 plugins=[AtomicCheckpointIO()],
                 default_root_dir=folder,
             )
-        except MisconfigurationException as error:
+        except (MisconfigurationException, ValueError, TypeError) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())[:300]}") from error
 
 
@@ -295,16 +362,19 @@ def _new_folder(recipe: Recipe) -> Path:
     shared = os.environ.get(_SHARED_FOLDER)
     if shared and "LOCAL_RANK" in os.environ:
         return Path(shared)
+    if _rank() != 0:
+        return Path(recipe.output)  # only the first process writes
     base = Path(recipe.output).expanduser() / recipe.name
     stamp = time.strftime("%Y%m%d-%H%M%S")
     number = 0
     while True:
-        folder = base / (stamp if number == 0 else f"{stamp}-{number}")
+        folder = base / (stamp if number == 0 else f"{stamp}-{number:02}")
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            continue
+            base.mkdir(parents=True, exist_ok=True)
+            if folder.exists():
+                number += 1
+                continue
+            folder.mkdir()
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
         # Processes that Lightning starts find the folder here.
@@ -324,13 +394,23 @@ def _checkpoint_of(folder: Path) -> Path:
 def newest_run(output: Path, name: str) -> Path:
     """The folder of a recipe's newest run. Raises TrainingError when there is none."""
     folders = sorted(path for path in (output / name).glob("*") if (path / RECIPE_FILE).is_file())
-    if not folders:
-        raise TrainingError(f"{output / name}: holds no run to resume")
-    return folders[-1]
+    for folder in reversed(folders):  # the newest that got as far as a checkpoint
+        if newest_whole(folder / "checkpoints")[0] is not None:
+            return folder
+    raise TrainingError(f"{output / name}: holds no run to resume")
 
 
 def read_run(folder: Path, overrides: list[str]) -> Recipe:
-    """The recipe that a run was begun with. Raises ConfigError."""
+    """The recipe that a run was begun with. Raises ConfigError.
+
+    overrides: how long to train and on what, but not what is trained, which a checkpoint fixes.
+    """
+    for word in overrides:
+        if word.startswith("--") and not word.startswith(_MAY_CHANGE):
+            raise ConfigError(
+                f"{word.partition('=')[0]} cannot be changed when a run goes on, only "
+                f"{', '.join(_MAY_CHANGE)}; begin a new one from its weights with --network.weights"
+            )
     if not (folder / RECIPE_FILE).is_file():
         raise ConfigError(f"{folder}: is not the folder of a run, it has no {RECIPE_FILE}")
     return read_recipe(folder / RECIPE_FILE, overrides)

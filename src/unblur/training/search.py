@@ -107,17 +107,18 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best: dict[str, Any] = {}
     for number, phase in enumerate(space.phases, 1):
+        wanted = trials
         if space.sampler == "grid":
-            trials = min(trials, math.prod(len(values) for values in phase.values()))
+            wanted = min(trials, math.prod(len(values) for values in phase.values()))
         name = f"{recipe.name}-{number}"
         study = _study(name, url, space, phase)
         study.set_user_attr("fixed", best)
-        _run_trials(recipe, space, number, url, trials, jobs, best)
+        _run_trials(recipe, space, number, url, wanted, jobs, best)
         finished = study.get_trials(states=(TrialState.COMPLETE,))
         if not finished:
             raise TrainingError(f"no trial of phase {number} has finished")
         best |= {key: _value(phase[key], value) for key, value in study.best_trial.params.items()}
-        _report(study, folder, number)
+        _report(study, folder, number, phase)
     _write_json(folder / "best.json", best)
     return folder
 
@@ -128,9 +129,9 @@ def _study(name: str, url: str, space: Space, phase: dict[str, Any]) -> optuna.S
         case "grid":
             sampler = GridSampler({key: list(range(len(v))) for key, v in phase.items()}, seed=0)
         case "random":
-            sampler = RandomSampler(seed=0)
+            sampler = RandomSampler()
         case _:
-            sampler = TPESampler(seed=0)
+            sampler = TPESampler()
     pruner = optuna.pruners.MedianPruner(3, 2) if space.pruning else optuna.pruners.NopPruner()
     return optuna.create_study(
         study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="maximize",
@@ -180,6 +181,8 @@ def _work(
         trial.set_user_attr("folder", str(folder))
         summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
         trial.set_user_attr("psnr_input", summary["psnr_input"])
+        if summary["best_psnr"] is None:
+            raise TrainingError("the training ended before its first validation")
         return float(summary["best_psnr"])
 
     def enough(study: optuna.Study, _: Any) -> None:
@@ -187,7 +190,11 @@ def _work(
             study.stop()
 
     if len(study.get_trials(deepcopy=False, states=counted)) < trials:
-        study.optimize(objective, callbacks=[enough], catch=(TrainingError, DataError, ConfigError))
+        study.optimize(
+            objective,
+            callbacks=[enough],
+            catch=(TrainingError, DataError, ConfigError, RuntimeError),
+        )
 
 
 def _suggest(trial: optuna.Trial, name: str, choice: Any) -> Any:
@@ -204,24 +211,25 @@ def _suggest(trial: optuna.Trial, name: str, choice: Any) -> Any:
 
 
 def _value(choice: Any, drawn: Any) -> Any:
+    """What was tried: of a list, a trial remembers the place only."""
     return choice[drawn] if isinstance(choice, list) else drawn
 
 
-def _report(study: optuna.Study, folder: Path, number: int) -> None:
+def _report(study: optuna.Study, folder: Path, number: int, phase: dict[str, Any]) -> None:
     """trials-N.csv, and pictures of what mattered."""
     rows = []
     names = sorted({name for trial in study.trials for name in trial.params})
     for trial in sorted(study.trials, key=lambda t: -(t.value or 0)):
         seconds = trial.duration.total_seconds() if trial.duration else None
         row = {"trial": trial.number, "state": trial.state.name.lower(), "psnr": trial.value}
-        row |= {name: trial.params.get(name) for name in names}
+        row |= {n: _value(phase.get(n), trial.params[n]) for n in names if n in trial.params}
         row |= {"seconds": seconds, "folder": trial.user_attrs.get("folder")}
         rows.append(row)
     with (
         atomic_path(folder / f"trials-{number}.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
     import matplotlib as mpl
