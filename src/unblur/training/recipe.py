@@ -107,7 +107,7 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 def quick(recipe: Recipe) -> Recipe:
     """The recipe made to end within minutes on two cores: the same network, losses, optimizer and
-    schedule, on smaller crops and batches, for at most a few hundred steps, in ten epochs.
+    schedule, on smaller crops and batches, for at most two thousand steps, in ten epochs.
     """
     data, trainer = recipe.data, recipe.trainer
     crop = None if data.crop is None else min(data.crop, _QUICK_CROP)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from unblur.data.sources import Pixels
-from unblur.files import atomic_path
+from unblur.files import atomic_path, write_table
 from unblur.training.data import RestorationData
 from unblur.training.restoration import RestorationModule
 
@@ -36,6 +36,7 @@ class Metrics(Callback):
     def __init__(self, path: Path, every: int, listeners: list[Callable[[Row], None]]) -> None:
         self.path, self.every, self.listeners = path, every, listeners
         self._rows: list[Row] = []
+        self._columns: dict[str, None] = {}  # in order
         self._before: tuple[float, int] | None = None
         self._samples = 0
 
@@ -48,8 +49,9 @@ class Metrics(Callback):
         if self.path.is_file():
             kept = [r for r in read_metrics(self.path) if r["step"] <= pl_module.optimizer_steps]
             self._rows = kept
+            self._columns = dict.fromkeys(name for row in kept for name in row)
         if trainer.is_global_zero:
-            self._write()
+            write_table(self.path, self._rows)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -82,30 +84,18 @@ class Metrics(Callback):
         return {"step": module.optimizer_steps, "epoch": trainer.current_epoch, "lr": rate}
 
     def _add(self, trainer: Trainer, row: Row) -> None:
-        known = {name for earlier in self._rows for name in earlier}
         self._rows.append(row)
-        if row.keys() <= known:
+        if row.keys() <= self._columns.keys():
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns()).writerow(row)
+                csv.DictWriter(file, list(self._columns)).writerow(row)
         else:
-            self._write()
+            self._columns |= dict.fromkeys(row)
+            write_table(self.path, self._rows)
         for logger in trainer.loggers:
             values = {k: v for k, v in row.items() if k not in ("step", "epoch")}
             logger.log_metrics(values, int(row["step"]))
         for listener in self.listeners:
             listener(row)
-
-    def _columns(self) -> list[str]:
-        return list(dict.fromkeys(name for row in self._rows for name in row))
-
-    def _write(self) -> None:
-        with (
-            atomic_path(self.path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, self._columns())
-            writer.writeheader()
-            writer.writerows(self._rows)
 
 
 def read_metrics(path: Path) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -23,7 +22,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from unblur import __version__
 from unblur.data import DataError, write_split
-from unblur.files import atomic_path
+from unblur.files import write_json
 from unblur.models import RestorationModel
 from unblur.models.analysis import count_parameters, summarize, training_feature_bytes
 from unblur.registry import ConfigError
@@ -225,7 +224,7 @@ def train(
         os.environ.pop(_SHARED_FOLDER, None)
     if trainer.is_global_zero:
         summary = _summary(plan, metrics, checkpoints, trainer, time.monotonic() - began)
-        _write_json(folder / SUMMARY_FILE, summary)
+        write_json(folder / SUMMARY_FILE, summary)
     return folder
 
 
@@ -418,7 +417,7 @@ def read_run(folder: Path, overrides: list[str]) -> Recipe:
 
 def _begin(folder: Path, recipe: Recipe, plan: Plan) -> None:
     write_recipe(recipe, folder / RECIPE_FILE)
-    _write_json(folder / "environment.json", environment())
+    write_json(folder / "environment.json", environment())
     if plan.pairs.split is not None:
         write_split(plan.pairs.split, folder / "split.json")
 
@@ -470,8 +469,3 @@ def _summary(
         "best_psnr": checkpoints.best,
         "best_step": checkpoints.best_step,
     }
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")

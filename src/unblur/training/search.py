@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import multiprocessing
@@ -19,7 +18,7 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from unblur.data import DataError, Samples, find_leak, read_split
-from unblur.files import atomic_path
+from unblur.files import atomic_path, write_json, write_table
 from unblur.models import RestorationModel
 from unblur.models.checkpoint import load_checkpoint
 from unblur.registry import ConfigError, unknown
@@ -119,7 +118,7 @@ def search(
             raise TrainingError(f"no trial of phase {number} has finished")
         best |= {key: _value(phase[key], value) for key, value in study.best_trial.params.items()}
         _report(study, folder, number, phase)
-    _write_json(folder / "best.json", best)
+    write_json(folder / "best.json", best)
     return folder
 
 
@@ -225,13 +224,7 @@ def _report(study: optuna.Study, folder: Path, number: int, phase: dict[str, Any
         row |= {n: _value(phase.get(n), trial.params[n]) for n in names if n in trial.params}
         row |= {"seconds": seconds, "folder": trial.user_attrs.get("folder")}
         rows.append(row)
-    with (
-        atomic_path(folder / f"trials-{number}.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(folder / f"trials-{number}.csv", rows)
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -321,13 +314,7 @@ def _psnr(weights: Path, samples: Samples) -> tuple[float, float]:
 
 
 def _write_cross(folder: Path, rows: list[dict[str, Any]]) -> None:
-    with (
-        atomic_path(folder / "cross.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(folder / "cross.csv", rows)
     lines = [
         "| trained with seed | validation of seed | input dB | restored dB | seen in training |",
         "|---|---|---|---|---|",
@@ -345,8 +332,3 @@ def _write_cross(folder: Path, rows: list[dict[str, Any]]) -> None:
         )
     with atomic_path(folder / "cross.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
