@@ -31,7 +31,7 @@ UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
 
 def rates(config: ScheduleConfig, steps: int, per_epoch: int) -> list[float]:
     optimizer = build_optimizer(OptimizerConfig("sgd", lr=1.0), nn.Conv2d(3, 3, 3))
-    schedule = build_schedule(config, optimizer, steps, per_epoch)
+    schedule = build_schedule(config, optimizer, steps, range(per_epoch, steps + 1, per_epoch))
     values = []
     for _ in range(steps):
         values.append(optimizer.param_groups[0]["lr"])
@@ -56,6 +56,17 @@ def test_schedules() -> None:
     assert cycle[0] == pytest.approx(1 / 25)
     assert max(cycle) == pytest.approx(1, abs=1e-3)
     assert cycle[-1] == pytest.approx(1e-4, rel=0.05)
+
+
+def test_epochs_of_different_lengths() -> None:
+    optimizer = build_optimizer(OptimizerConfig("sgd", lr=1.0), nn.Conv2d(3, 3, 3))
+    schedule = build_schedule(ScheduleConfig("step", every=1, factor=0.1), optimizer, 9, [2, 4, 9])
+    values = []
+    for _ in range(9):
+        values.append(round(optimizer.param_groups[0]["lr"], 6))
+        optimizer.step()
+        schedule.step()  # type: ignore[call-arg]
+    assert values == [1.0] * 2 + [0.1] * 2 + [0.01] * 5
 
 
 def test_decay_leaves_biases_and_norms_out() -> None:

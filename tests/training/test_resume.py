@@ -123,6 +123,10 @@ def test_a_damaged_checkpoint_falls_back(
     train(read_run(folder, ["--trainer.max_epochs", "3"]), folder)
     assert "step-00000012.ckpt is damaged" in capsys.readouterr().err
     assert max(row["step"] for row in numbers(folder)) == 18
+    # The damaged one does not count among the two that are kept.
+    kept = sorted(path.name for path in (folder / "checkpoints").glob("*.ckpt"))
+    assert len(kept) == 2
+    assert all(is_whole(folder / "checkpoints" / name) for name in kept)
     for path in (folder / "checkpoints").glob("*.ckpt"):
         path.write_bytes(b"")
     with pytest.raises(TrainingError, match="no checkpoint to go on from"):
@@ -174,6 +178,13 @@ def test_in_stages_of_steps(recipe_file: Callable[..., Path]) -> None:
     for steps in ("10", "24"):
         train(read_run(part, ["--trainer.max_steps", steps]), part)
     assert_same(whole, part)
+
+
+def test_a_cycle_can_be_prolonged(recipe_file: Callable[..., Path]) -> None:
+    cycle = ["--schedule.name", "one_cycle", "--trainer.log_every", "1"]
+    part = train(read_recipe(recipe_file(), [*cycle, "--trainer.max_epochs", "1"]))
+    train(read_run(part, ["--trainer.max_epochs", "2"]), part)
+    assert max(row["step"] for row in numbers(part)) == 12
 
 
 def test_what_may_not_change(recipe_file: Callable[..., Path]) -> None:

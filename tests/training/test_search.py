@@ -60,6 +60,10 @@ def test_a_grid_in_two_phases(recipe_file: Callable[..., Path], tmp_path: Path) 
     again = unblur("search", recipe_file(), "--space", space, "--trials", 4, *SHORT)
     assert again.exit_code == 0, again.output
     assert sorted((folder / "trials").iterdir()) == before
+    space.write_text("{sampler: grid, parameters: {optimizer.lr: [1.0e-3]}}")
+    other = unblur("search", recipe_file(), "--space", space, *SHORT)
+    assert other.exit_code != 0
+    assert "has searched" in other.output
 
 
 @pytest.mark.slow
@@ -69,7 +73,7 @@ def test_two_processes_share_a_study(recipe_file: Callable[..., Path], tmp_path:
     result = unblur("search", recipe_file(), "--space", space, "--trials", 3, "--jobs", 2, *SHORT)
     assert result.exit_code == 0, result.output
     rows = table(tmp_path / "experiments" / "tiny-search" / "trials-1.csv")
-    assert sum(row["state"] == "complete" for row in rows) >= 3
+    assert [row["state"] for row in rows] == ["complete"] * 3
     assert len({row["folder"] for row in rows}) == len(rows)
 
 
@@ -90,6 +94,10 @@ def test_a_study_over_seeds_marks_leaks(recipe_file: Callable[..., Path], tmp_pa
     assert float(rows[0]["psnr"]) == pytest.approx(summary["best_psnr"], abs=0.01)
     assert unblur("search", recipe_file(), "--seeds", "1,2", *SHORT).exit_code == 0
     assert sorted((tmp_path / "experiments" / "tiny-seeds").glob("seed-*/*")) == runs
+    # A run of another recipe does not count as finished.
+    other = ["--optimizer.lr", "1e-4"]
+    assert unblur("search", recipe_file(), "--seeds", "1,2", *SHORT, *other).exit_code == 0
+    assert len(list((tmp_path / "experiments" / "tiny-seeds").glob("seed-*/*"))) == 4
 
 
 def test_mistakes(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
@@ -102,6 +110,8 @@ def test_mistakes(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
         ("{sampler: grid, parameters: {a: {low: 1, high: 2}}}", "lists of values"),
         ("parameters: {a: 3}", "expected a list"),
         ("parameters: {a: {log: [0, 1]}}", "expected a list"),
+        ("parameters: {a: {low: 2, high: 1}}", "with a < b"),
+        ("phases: 5", "needs parameters"),
     ):
         path.write_text(content)
         with pytest.raises(ConfigError, match=message):
@@ -112,5 +122,10 @@ def test_mistakes(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
     assert "at least two" in one.output
     path.write_text("parameters: {optimizer.rate: [1]}")
     wrong = unblur("search", recipe_file(), "--space", path, "--trials", 1)
-    assert wrong.exit_code != 0
-    assert "Traceback" not in wrong.output
+    assert wrong.exit_code == 2
+    assert "optimizer" in wrong.output
+    path.write_text("parameters: {optimizer.lr: [0.1]}")
+    for storage in ("nothing", "oracle3://host/name", f"sqlite:///{tmp_path}/no/where.db"):
+        wrong = unblur("search", recipe_file(), "--space", path, "--storage", storage, *SHORT)
+        assert wrong.exit_code == 2
+        assert "cannot be used" in wrong.output

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from unblur.data.randomness import generator
 from unblur.models import RestorationModel, create_model
@@ -31,9 +33,9 @@ class AdversarialModule(RestorationModule):
     """The critic learns at every batch, the network at every `critic_steps`-th."""
 
     def __init__(
-        self, recipe: Recipe, network: RestorationModel, steps: int, steps_per_epoch: int
+        self, recipe: Recipe, network: RestorationModel, steps: int, epoch_ends: Sequence[int]
     ) -> None:
-        super().__init__(recipe, network, steps, steps_per_epoch)
+        super().__init__(recipe, network, steps, epoch_ends)
         if recipe.adversarial is None:
             raise ConfigError("an adversarial training needs the section `adversarial`")
         self.settings = recipe.adversarial
@@ -48,7 +50,7 @@ class AdversarialModule(RestorationModule):
             for group in critic.param_groups:
                 group["lr"] = self.settings.lr
         schedules = [
-            build_schedule(self.recipe.schedule, each, self.steps, self.steps_per_epoch)
+            build_schedule(self.recipe.schedule, each, self.steps, self.epoch_ends)
             for each in (optimizer, critic)
         ]
         return [optimizer, critic], schedules
@@ -59,14 +61,14 @@ class AdversarialModule(RestorationModule):
         with torch.no_grad():
             restored = self.network(blurred)
         critic_loss = self._critic_loss(sharp, restored)
-        self._step(critic_optimizer, critic_loss, self.critic)
+        self._step(critic_optimizer, critic_loss)
         self.critic_updates += 1
         if self.critic_updates % self.settings.critic_steps == 0:
             self.critic.requires_grad_(False)
             restored, content, terms = self.restore_and_compare(blurred, sharp)
             adversarial = -self.critic(restored).mean()
             loss = content + self.settings.weight * adversarial
-            self._step(optimizer, loss, self.network)
+            self._step(optimizer, loss)
             self.critic.requires_grad_(True)
             self.after_step()
             for schedule in self.lr_schedulers():  # type: ignore[union-attr]
@@ -83,12 +85,16 @@ class AdversarialModule(RestorationModule):
         distance = self.critic(restored).mean() - self.critic(sharp).mean()
         return distance + self.settings.penalty * penalty
 
-    def _step(self, optimizer: Any, loss: Tensor, network: nn.Module) -> None:
+    def _step(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        if self.recipe.trainer.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), self.recipe.trainer.gradient_clip)
         optimizer.step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Here gradients of mixed precision are no longer scaled.
+        if self.recipe.trainer.gradient_clip is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.recipe.trainer.gradient_clip)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

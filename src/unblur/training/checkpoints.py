@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -73,6 +74,12 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
             return path, damaged
         damaged.append(path)
     return None, damaged
+
+
+def set_aside(damaged: Path) -> None:
+    """Rename a damaged checkpoint, so that it does not count among those that are kept."""
+    with contextlib.suppress(FileNotFoundError):  # another process of the run did it
+        damaged.rename(damaged.with_suffix(".ckpt.damaged"))
 
 
 class Checkpoints(Checkpoint):

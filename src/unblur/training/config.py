@@ -108,8 +108,8 @@ class OptimizerConfig:
 class ScheduleConfig:
     """How the learning rate changes.
 
-    name: constant, cosine (to final_lr), plateau (× factor after patience epochs without a better
-        validation PSNR), exponential (× factor each epoch from epoch `start` on), step (× factor
+    name: constant, cosine (to final_lr), plateau (× factor after patience validations without a
+        better PSNR), exponential (× factor each epoch from epoch `start` on), step (× factor
         every `every` epochs) or one_cycle (up to lr and down to final_lr).
     warmup: steps at the beginning in which it rises from nearly 0.
     """
@@ -146,7 +146,7 @@ class TrainerConfig:
     accelerator, devices, num_nodes, strategy, precision, deterministic: as Lightning's Trainer.
     gradient_clip: largest norm of the gradient. accumulate: batches to a step.
     ema: decay of an average of the weights, which is then validated and kept; null for none.
-    early_stopping: epochs without a better validation PSNR after which it ends.
+    early_stopping: validations without a better PSNR after which it ends.
     validate_every, picture_every, keep_every: epochs. checkpoint_seconds: between two checkpoints
         within epochs. log_every: steps between two rows of metrics.
     """

@@ -96,9 +96,14 @@ def _two(values: list[int], name: str) -> tuple[int, int]:
     return values[0], values[1]
 
 
+def first_stage(config: DataConfig) -> Stage:
+    """What a training begins with. A crop of 0: whole images."""
+    return Stage(0.0, config.crop or 0, config.batch_size)
+
+
 def stage_at(config: DataConfig, epoch: int, epochs: int) -> Stage:
     """Crop and batch size of an epoch."""
-    current = Stage(0.0, config.crop or 0, config.batch_size)
+    current = first_stage(config)
     for stage in sorted(config.stages, key=lambda stage: stage.since):
         if epoch >= stage.since * epochs:
             current = stage
@@ -198,14 +203,18 @@ class RestorationData(LightningDataModule):
             jitter=config.jitter,
             scale=_two_floats(scale) if isinstance(scale, list) else scale,
         )
-        self.train_samples(0)  # raises what is wrong before anything is begun
+        for stage in (first_stage(config), *config.stages):
+            self._samples(stage)  # raises what is wrong before anything is begun
 
     def train_samples(self, epoch: int) -> Samples:
         """The samples of an epoch's stage."""
+        return self._samples(stage_at(self.config, epoch, self.epochs))
+
+    def _samples(self, stage: Stage) -> Samples:
         return Samples(
             self.pairs.train,
             self.train_blur,
-            crop=stage_at(self.config, epoch, self.epochs).crop or None,
+            crop=stage.crop or None,
             augmentation=self.augmentation,
             seed=self.seed,
             length=self.config.epoch_length,

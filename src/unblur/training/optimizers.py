@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,20 +51,29 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module) -> Optimizer:
     raise unknown("optimizer", config.name, OPTIMIZERS)
 
 
+class _OneCycle(OneCycleLR):
+    """One that can be prolonged: its length is this run's, not that of a loaded state."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        length = {"total_steps": self.total_steps, "_schedule_phases": self._schedule_phases}
+        super().load_state_dict(state_dict | length)
+
+
 def build_schedule(
-    config: ScheduleConfig, optimizer: Optimizer, steps: int, steps_per_epoch: int
+    config: ScheduleConfig, optimizer: Optimizer, steps: int, epoch_ends: Sequence[int]
 ) -> LRScheduler | ReduceLROnPlateau:
     """A schedule that is advanced once a step, except for plateau: once a validation.
 
-    steps: of the optimizer in the whole training. Raises ConfigError for an unknown name.
+    steps: of the optimizer in the whole training. epoch_ends: how many of them have been made at
+    the end of each epoch. Raises ConfigError for an unknown name.
     """
     rate = optimizer.param_groups[0]["lr"]
     if config.name == "plateau":
         return ReduceLROnPlateau(optimizer, "max", config.factor, config.patience)
     if config.name == "one_cycle":
         final = rate / 25 / max(config.final_lr, 1e-12)
-        return OneCycleLR(optimizer, rate, total_steps=steps, final_div_factor=final)
-    curve = _curve(config, rate, steps, steps_per_epoch)
+        return _OneCycle(optimizer, rate, total_steps=steps, final_div_factor=final)
+    curve = _curve(config, rate, steps, epoch_ends)
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / (config.warmup + 1))
@@ -73,7 +83,7 @@ def build_schedule(
 
 
 def _curve(
-    config: ScheduleConfig, rate: float, steps: int, steps_per_epoch: int
+    config: ScheduleConfig, rate: float, steps: int, epoch_ends: Sequence[int]
 ) -> Callable[[int], float]:
     final = config.final_lr / rate
     match config.name:
@@ -85,10 +95,10 @@ def _curve(
             )
         case "exponential":
             return lambda step: (
-                config.factor ** max(0, step // max(1, steps_per_epoch) - config.start)
+                config.factor ** max(0, bisect_right(epoch_ends, step) - config.start)
             )
         case "step":
             return lambda step: (
-                config.factor ** (step // max(1, steps_per_epoch) // max(1, config.every))
+                config.factor ** (bisect_right(epoch_ends, step) // max(1, config.every))
             )
     raise unknown("schedule", config.name, SCHEDULES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -22,7 +23,8 @@ from unblur.training.config import Recipe
 _LONGEST_FILE = 1_000_000  # bytes
 _DEEPEST = 10  # recipes based on one another
 
-_QUICK_STEPS, _QUICK_MACS = 2000, 1.2e13  # minutes of two cores
+_QUICK_STEPS, _QUICK_MACS = 2000, 3e13  # minutes of two cores
+_ENOUGH_STEPS = 1000  # fewer, of larger batches, teach less
 _QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 64, 8
 
 
@@ -110,20 +112,26 @@ def quick(recipe: Recipe) -> Recipe:
     schedule, on smaller crops and batches, for at most two thousand steps, in ten epochs.
     """
     data, trainer = recipe.data, recipe.trainer
-    crop = None if data.crop is None else min(data.crop, _QUICK_CROP)
-    resize = data.resize
-    if data.crop is None and resize and data.patches is None:
+    network = create_model(recipe.network.name, **recipe.network.options)
+    passes = 3.0  # the backward pass costs twice the forward one
+    if recipe.adversarial is not None:
+        passes += recipe.adversarial.critic_steps
+    macs = passes * summarize(network, with_field=False).macs_per_pixel
+    pixels = _QUICK_MACS / macs / _ENOUGH_STEPS  # of a step
+    crop, resize = data.crop, data.resize
+    if crop is None and resize and data.patches is None:
         # Whole images are trained on: they are what has to become smaller.
         factor = min(1.0, _QUICK_SIDE / max(resize))
         resize = [max(32, round(side * factor)) for side in resize]
-    side = crop or max(resize or [_QUICK_SIDE]) // (data.patches or [1])[0]
-    batch = min(data.batch_size, 16 if side <= 32 and recipe.adversarial is None else 4)
-    if data.crop is None and data.patches is None:
-        batch = min(batch, 2)
+        batch = min(data.batch_size, 2)
+        area = resize[0] * resize[1]
+    else:
+        side = 32 * int(math.sqrt(pixels / 4) // 32)
+        crop = min(crop or _QUICK_CROP, _QUICK_CROP, max(side, _QUICK_SIDE))
+        batch = min(data.batch_size, 16, max(2, int(pixels / crop**2)))
+        area = crop**2
     batches_a_step = 1 if recipe.adversarial is None else recipe.adversarial.critic_steps
-    network = create_model(recipe.network.name, **recipe.network.options)
-    macs = 3 * summarize(network, with_field=False).macs_per_pixel
-    affordable = int(_QUICK_MACS / (macs * side * side * batch * (1 + 0.5 * (batches_a_step - 1))))
+    affordable = int(_QUICK_MACS / (macs * area * batch))
     steps = min(trainer.max_steps or _QUICK_STEPS, _QUICK_STEPS, max(affordable, 40))
     epochs = 10
     return dataclasses.replace(

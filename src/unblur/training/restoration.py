@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def ssim_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
     if min(sharp.shape[-2:]) < 11:
         return torch.full((len(sharp),), float("nan"), device=sharp.device)
     first, second = (i.float().clamp(0, 1).mul(255).round() / 255 for i in (restored, sharp))
-    value = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
+    # Variances are small differences of large numbers: not in the half precision of a training.
+    with torch.autocast(sharp.device.type, enabled=False):
+        value = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
     assert isinstance(value, Tensor)  # noqa: S101
     return value
 
@@ -69,19 +72,19 @@ def ssim_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
 class RestorationModule(LightningModule):
     """A network, its losses, its optimizer and its validation.
 
-    steps: of the optimizer in the whole training. steps_per_epoch: likewise.
+    steps: of the optimizer in the whole training. epoch_ends: of them, at the end of each epoch.
     """
 
     _run_network: Any
 
     def __init__(
-        self, recipe: Recipe, network: RestorationModel, steps: int, steps_per_epoch: int
+        self, recipe: Recipe, network: RestorationModel, steps: int, epoch_ends: Sequence[int]
     ) -> None:
         super().__init__()
         self.strict_loading = False  # for what `_trained` leaves out
         self.recipe = recipe
         self.network = network
-        self.steps, self.steps_per_epoch = steps, steps_per_epoch
+        self.steps, self.epoch_ends = steps, epoch_ends
         self.loss = WeightedLoss(recipe.losses, network.value_range)
         self.ema: RestorationModel | None = None
         if recipe.trainer.ema is not None:
@@ -108,7 +111,7 @@ class RestorationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.recipe.optimizer, self.network)
-        schedule = build_schedule(self.recipe.schedule, optimizer, self.steps, self.steps_per_epoch)
+        schedule = build_schedule(self.recipe.schedule, optimizer, self.steps, self.epoch_ends)
         if isinstance(schedule, ReduceLROnPlateau):
             # Stepped after each validation, before the checkpoint that follows it.
             self.plateau = schedule

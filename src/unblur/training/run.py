@@ -8,10 +8,12 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from unblur.models import RestorationModel
 from unblur.models.analysis import count_parameters, summarize, training_feature_bytes
 from unblur.registry import ConfigError
 from unblur.training.adversarial import AdversarialModule
-from unblur.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_whole
+from unblur.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_whole, set_aside
 from unblur.training.config import Recipe
 from unblur.training.data import Prepared, RestorationData, epoch_steps, prepare_pairs
 from unblur.training.errors import TrainingError
@@ -45,7 +47,7 @@ RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.json"
 class Plan:
     """Everything that is known before a training begins.
 
-    steps: of the optimizer in the whole training; steps_per_epoch: in its first epoch.
+    steps: of the optimizer in the whole training; epoch_ends: of them, at the end of each epoch.
     """
 
     recipe: Recipe
@@ -53,7 +55,7 @@ class Plan:
     pairs: Prepared
     ranks: int
     steps: int
-    steps_per_epoch: int
+    epoch_ends: list[int]
 
     @property
     def value_range(self) -> Any:
@@ -81,7 +83,7 @@ def plan_training(recipe: Recipe) -> Plan:
         steps = sum(per_epoch)
     if settings.max_steps is not None:
         steps = min(steps, settings.max_steps)
-    return Plan(recipe, network, pairs, ranks, steps, per_epoch[0])
+    return Plan(recipe, network, pairs, ranks, steps, list(accumulate(per_epoch)))
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -169,7 +171,7 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
         ("training", f"{len(plan.pairs.train)} images"),
         ("validation", f"{len(plan.pairs.val)} images"),
         ("batch", f"{data.batch_size} × {size} on each of {plan.ranks} devices"),
-        ("steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
+        ("steps", f"{plan.steps:,} ({plan.epoch_ends[0]:,} an epoch)"),
     ]
 
 
@@ -195,7 +197,7 @@ def train(
         value_range=plan.value_range,
     )
     kind = RestorationModule if recipe.adversarial is None else AdversarialModule
-    module = kind(recipe, plan.network, plan.steps, plan.steps_per_epoch)
+    module = kind(recipe, plan.network, plan.steps, plan.epoch_ends)
     if checkpoint is not None:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         data.resumed_epoch, data.resumed_batches = content["progress"]
@@ -343,17 +345,23 @@ def _loggers(recipe: Recipe, folder: Path) -> list[Any]:
     if recipe.tensorboard:
         from pytorch_lightning.loggers import TensorBoardLogger
 
-        loggers.append(TensorBoardLogger(str(folder), name="", version="tensorboard"))
+        with _needs("tensorboard", "train"):
+            loggers.append(TensorBoardLogger(str(folder), name="", version="tensorboard"))
     if recipe.wandb:
-        try:
-            from pytorch_lightning.loggers import WandbLogger
+        from pytorch_lightning.loggers import WandbLogger
 
-            loggers.append(
-                WandbLogger(project="unblur", name=f"{recipe.name}/{folder.name}", save_dir=folder)
-            )
-        except ModuleNotFoundError as error:
-            raise ConfigError("wandb: true needs: pip install 'unblur[wandb]'") from error
+        name = f"{recipe.name}/{folder.name}"
+        with _needs("wandb", "wandb"):
+            loggers.append(WandbLogger(project="unblur", name=name, save_dir=folder))
     return loggers
+
+
+@contextmanager
+def _needs(setting: str, extra: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{setting}: true needs: pip install 'unblur[{extra}]'") from error
 
 
 def _new_folder(recipe: Recipe) -> Path:
@@ -385,6 +393,7 @@ def _checkpoint_of(folder: Path) -> Path:
     checkpoint, damaged = newest_whole(folder / "checkpoints")
     for path in damaged:
         print(f"warning: {path} is damaged; going back to the one before", file=sys.stderr)
+        set_aside(path)
     if checkpoint is None:
         raise TrainingError(f"{folder}: holds no checkpoint to go on from")
     return checkpoint

@@ -16,6 +16,7 @@ import torch
 import yaml
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from unblur.data import DataError, Samples, find_leak, read_split
 from unblur.files import atomic_path, write_json, write_table
@@ -28,9 +29,11 @@ from unblur.training.errors import TrainingError
 from unblur.training.recipe import overridden
 from unblur.training.reports import Row
 from unblur.training.restoration import psnr_of_images
-from unblur.training.run import SUMMARY_FILE, plan_training, train
+from unblur.training.run import SUMMARY_FILE, plan_training, read_run, train
 
 _SAMPLERS = ("tpe", "random", "grid")
+# A trial that failed counts: its settings did not work.
+_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def read_space(path: Path) -> Space:
         if key not in keys:
             raise ConfigError(f"{path}: {unknown('key', str(key), keys)}")
     phases = values.get("phases") or [values.get("parameters")]
-    if not all(isinstance(phase, dict) and phase for phase in phases):
+    if not isinstance(phases, list) or not all(isinstance(p, dict) and p for p in phases):
         raise ConfigError(f"{path}: needs parameters: {{setting: values}}, or a list of phases")
     sampler = values.get("sampler", "tpe")
     if sampler not in _SAMPLERS:
@@ -77,12 +80,13 @@ def _check_choice(path: Path, name: str, choice: object) -> None:
     match choice:
         case [_, *_]:
             return
-        case {"low": int() | float(), "high": int() | float()}:
+        case {"low": int() | float() as low, "high": int() | float() as high} if low < high:
             return
         case {"log": [int() | float() as low, int() | float() as high]} if 0 < low < high:
             return
     raise ConfigError(
-        f"{path}: {name}: expected a list of values, {{low: a, high: b}} or {{log: [a, b]}}"
+        f"{path}: {name}: expected a list of values, or {{low: a, high: b}} or {{log: [a, b]}} "
+        "with a < b"
     )
 
 
@@ -101,7 +105,10 @@ def search(
                 recipe, {name: some[0] if isinstance(some, list) and "log" in choice else some}
             )
     folder = Path(recipe.output).expanduser() / f"{recipe.name}-search"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
     url = storage or f"sqlite:///{(folder / 'study.db').absolute()}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best: dict[str, Any] = {}
@@ -132,39 +139,57 @@ def _study(name: str, url: str, space: Space, phase: dict[str, Any]) -> optuna.S
         case _:
             sampler = TPESampler()
     pruner = optuna.pruners.MedianPruner(3, 2) if space.pruning else optuna.pruners.NopPruner()
-    return optuna.create_study(
-        study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="maximize",
-        load_if_exists=True,
-    )  # fmt: skip
+    try:
+        study = optuna.create_study(
+            study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="maximize",
+            load_if_exists=True,
+        )  # fmt: skip
+    except (ImportError, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--storage {url}: cannot be used ({reason})") from error
+    before = study.user_attrs.get("phase")
+    if before is None:
+        study.set_user_attr("phase", phase)
+    elif before != phase:
+        raise ConfigError(
+            f"the study {name} in {url} has searched {before}; a search of other parameters "
+            "needs another --name or --output"
+        )
+    return study
 
 
 def _run_trials(
     recipe: Recipe, space: Space, number: int, url: str, trials: int, jobs: int,
     fixed: dict[str, Any],
 ) -> None:  # fmt: skip
-    arguments = (recipe, space, number, url, trials, fixed)
     if jobs == 1:
-        _work(*arguments)
+        _work(recipe, space, number, url, trials, fixed)
         return
+    study = _study(f"{recipe.name}-{number}", url, space, space.phases[number - 1])
+    left = trials - len(study.get_trials(deepcopy=False, states=_COUNTED))
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_work, args=arguments) for _ in range(jobs)]
+    shares = [left // jobs + (job < left % jobs) for job in range(jobs)]
+    workers = [
+        context.Process(target=_work, args=(recipe, space, number, url, trials, fixed, share))
+        for share in shares
+        if share > 0
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    if all(worker.exitcode for worker in workers):
+    if workers and all(worker.exitcode for worker in workers):
         raise TrainingError("all processes of the search failed; what they printed says why")
 
 
 def _work(
-    recipe: Recipe, space: Space, number: int, url: str, trials: int, fixed: dict[str, Any]
-) -> None:
-    """Take trials from the study until there are enough."""
+    recipe: Recipe, space: Space, number: int, url: str, trials: int, fixed: dict[str, Any],
+    share: int | None = None,
+) -> None:  # fmt: skip
+    """Take trials from the study until it has enough; at most `share` of them here."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     phase = space.phases[number - 1]
     study = _study(f"{recipe.name}-{number}", url, space, phase)
-    # One that failed counts: its settings did not work.
-    counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {name: _suggest(trial, name, choice) for name, choice in phase.items()}
@@ -172,7 +197,7 @@ def _work(
 
         def listen(row: Row) -> None:
             if "val/psnr" in row:
-                trial.report(row["val/psnr"], int(row["step"]))
+                trial.report(row["val/psnr"], int(row["epoch"]))
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
@@ -185,12 +210,13 @@ def _work(
         return float(summary["best_psnr"])
 
     def enough(study: optuna.Study, _: Any) -> None:
-        if len(study.get_trials(deepcopy=False, states=counted)) >= trials:
+        if len(study.get_trials(deepcopy=False, states=_COUNTED)) >= trials:
             study.stop()
 
-    if len(study.get_trials(deepcopy=False, states=counted)) < trials:
+    if len(study.get_trials(deepcopy=False, states=_COUNTED)) < trials:
         study.optimize(
             objective,
+            n_trials=share,
             callbacks=[enough],
             catch=(TrainingError, DataError, ConfigError, RuntimeError),
         )
@@ -263,8 +289,12 @@ def seed_study(recipe: Recipe, seeds: Sequence[int]) -> Path:
     folders = {}
     for seed in seeds:
         variant = replace(_seeded(recipe, seed), name=f"{recipe.name}-seeds/seed-{seed}")
-        finished = sorted((base / f"seed-{seed}").glob(f"*/{SUMMARY_FILE}"))
-        folders[seed] = finished[-1].parent if finished else train(variant)
+        finished = [
+            path.parent
+            for path in sorted((base / f"seed-{seed}").glob(f"*/{SUMMARY_FILE}"))
+            if read_run(path.parent, []) == variant
+        ]
+        folders[seed] = finished[-1] if finished else train(variant)
     rows = []
     for judge, judged in folders.items():
         samples = _validation(recipe, judge)
