@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -224,3 +224,8 @@ class MeasuredBlur(KernelBlur):
             turned = np.rot90(kernel, record["turns"])
             kernel = np.ascontiguousarray(turned[:, ::-1] if record["mirrored"] else turned)
         return kernel, record
+
+    def alternatives(self) -> list[Step]:
+        if not self.path.is_dir():
+            return [self]
+        return [replace(self, path=self.path / name) for name, _ in _kernel_files(self.path)]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import product
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -45,6 +46,11 @@ class Drawn:
         return self.apply(image)
 
 
+def _combinations(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
+    """Every way to take one alternative of each step."""
+    return list(product(*(step.alternatives() for step in steps)))
+
+
 def _unchanged(image: Image) -> Image:
     return image
 
@@ -57,6 +63,10 @@ class Step(ABC):
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Make every random choice."""
+
+    def alternatives(self) -> list[Step]:
+        """The steps that this one chooses from, such as each kernel of a folder; else itself."""
+        return [self]
 
 
 STEPS: dict[str, type[Step]] = {}
@@ -110,6 +120,9 @@ class Sequential(Step):
     def draw(self, rng: np.random.Generator) -> Drawn:
         return chain([step.draw(rng) for step in self.steps])
 
+    def alternatives(self) -> list[Step]:
+        return [replace(self, steps=steps) for steps in _combinations(self.steps)]
+
 
 @register("shuffled")
 @dataclass(frozen=True)
@@ -150,6 +163,9 @@ class OneOf(Step):
         weights = self.weights or (1.0,) * len(self.steps)
         chances = np.asarray(weights) / sum(weights)
         return self.steps[int(rng.choice(len(self.steps), p=chances))].draw(rng)
+
+    def alternatives(self) -> list[Step]:
+        return [each for step in self.steps for each in step.alternatives()]
 
 
 @register("sometimes")
@@ -197,3 +213,6 @@ class LinearLight(Step):
 
         record = {"step": self.name, "gamma": gamma or "srgb", "steps": list(inner.records)}
         return Drawn(apply, (record,), inner.kernels, inner.reach, inner.uniform)
+
+    def alternatives(self) -> list[Step]:
+        return [replace(self, steps=steps) for steps in _combinations(self.steps)]

@@ -33,10 +33,14 @@ def export(
     with network_errors_for_people():
         from unblur.inference.export import export_model
         from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+        from unblur.models.checkpoint import read_training
 
         architecture, options, model = build_network(network, settings)
         if Path(network).suffix.lower() not in CHECKPOINT_SUFFIXES:
             known.setdefault("description", "untrained, its weights are random")
+        elif Path(network).suffix.lower() == ".safetensors":
+            # So that evaluations of the file can tell what it has seen.
+            known["trained_on"] = read_training(Path(network)).get("trained_on")
         made = export_model(model, output, name or output.stem, architecture, options, **known)
     typer.echo(
         f"{output}: {made.architecture}, {made.parameters:,} parameters, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from unblur.blur.steps import Record
 from unblur.data.sources import ImageSource
 
 SUBSETS = ("train", "test", "val")  # what authors of data sets divide them into
@@ -18,6 +19,8 @@ class Pair:
     sequence: what neighbouring frames share; a split never cuts through one.
     subset: "train", "test" or "val" where the data set's authors say so, else "".
     part: of a mixture; weight: how often that part is drawn in training, relative to others.
+    kernel: the .npy file of the kernel that made the whole blur, where it is known.
+    blur: what was drawn when this package made the blur.
     """
 
     name: str
@@ -27,6 +30,8 @@ class Pair:
     subset: str = ""
     part: str = ""
     weight: float = 1.0
+    kernel: str | None = None
+    blur: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True)

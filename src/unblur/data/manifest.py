@@ -108,7 +108,20 @@ def read_prepared(root: Path | str) -> tuple[list[Pair], list[str]]:
             )
         blurred = None if row.blurred is None else _source(root, row.blurred)
         sharp = _source(root, row.sharp)
-        pairs.append(Pair(row.name, row.sequence, sharp, blurred, row.subset, row.part, row.weight))
+        kernel = None if row.kernel is None else _inside(root, row.kernel)
+        pairs.append(
+            Pair(
+                row.name,
+                row.sequence,
+                sharp,
+                blurred,
+                subset=row.subset,
+                part=row.part,
+                weight=row.weight,
+                kernel=kernel,
+                blur=tuple(row.blur),
+            )
+        )
     return pairs, short_files(root, rows)
 
 
@@ -123,16 +136,22 @@ def is_unfinished(root: Path) -> bool:
 
 def read_row(values: dict[str, Any]) -> Row:
     """A row from its JSON. Raises ValueError, TypeError or KeyError for what is none."""
+    if values.get("kernel") is not None:
+        _require_inside(values["kernel"])
     for side in ("sharp", "blurred"):
         if values.get(side) is not None:
             place = Stored(**values[side])
-            path = PurePosixPath(place.file)
-            if path.is_absolute() or ".." in path.parts or _leaves_on_windows(place.file):
-                raise ValueError(f"{place.file} lies outside the folder")
+            _require_inside(place.file)
             if min(place.offset, place.length, place.width, place.height) < 0:
                 raise ValueError(f"{place.file} has a negative size")
             values[side] = place
     return Row(**values)
+
+
+def _require_inside(file: str) -> None:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or _leaves_on_windows(file):
+        raise ValueError(f"{file} lies outside the folder")
 
 
 def _leaves_on_windows(file: str) -> bool:

@@ -23,6 +23,7 @@ class ModelCard:
     tile: side of the tiles that keep memory moderate.
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
     weights_sha256: hash of the weights, by name, in float32.
+    trained_on: the sequences of its training data, where they are known.
     measured: dB by data set, `{"set": {"psnr_input": …, "psnr": …}}`.
     seconds_per_megapixel: measured, `{"onnxruntime, 2 cores of …": 0.4}`.
     """
@@ -42,6 +43,7 @@ class ModelCard:
     statistics: int = 0
     dtype: str = "float32"
     weights_sha256: str = ""
+    trained_on: list[str] | None = None
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds_per_megapixel: dict[str, float] = field(default_factory=dict)
 
@@ -64,6 +66,9 @@ class ModelCard:
                 raise ValueError(f"{name} is {value!r}")
         if not (isinstance(card.name, str) and isinstance(card.architecture, str)):
             raise ValueError("its name is no text")
+        names = card.trained_on or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("trained_on holds something other than names")
         if min(card.size_multiple, card.min_size, card.tile) < 1:
             raise ValueError("a size is zero")
         if max(card.size_multiple, card.min_size, card.overlap) > 4096:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.request
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -103,6 +104,7 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, network: str, layer: str, weights: Path | None) -> None:
         super().__init__()
+        self.network = network
         layers = _layers(network)
         if layer not in layers:
             raise unknown(f"layer of {network}", layer, layers)
@@ -130,6 +132,17 @@ class VGGFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.features((image - self.mean) / self.deviation)
+
+    def after_relu(self, image: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        """The features of several convolutions, each after its ReLU."""
+        indices = _layers(self.network)
+        wanted = {indices[layer] for layer in layers}
+        features, kept = (image - self.mean) / self.deviation, []
+        for index, module in enumerate(self.features):
+            features = module(features)
+            if index in wanted:
+                kept.append(F.relu(features))
+        return kept
 
 
 @register("perceptual")

@@ -1,0 +1,34 @@
+"""Measuring restoration: protocols, metrics, baselines, reports.
+
+>>> from unblur.evaluation import ModelSpec, SetSpec, evaluate, open_set
+>>> results = evaluate([ModelSpec("small")], [open_set(SetSpec("gopro:GOPRO_Large"))])
+... # doctest: +SKIP
+"""
+
+from unblur.evaluation.baselines import BASELINES
+from unblur.evaluation.errors import EvaluationError
+from unblur.evaluation.evaluate import Evaluation, Result, evaluate
+from unblur.evaluation.metrics import DEFAULT_METRICS, METRICS
+from unblur.evaluation.protocol import PROTOCOL_HELP, Protocol, parse_protocol
+from unblur.evaluation.restorers import FunctionRestorer, ModelSpec, Restorer
+from unblur.evaluation.sets import SetSpec, TestSet, open_set, read_suite
+
+__all__ = [
+    "BASELINES",
+    "DEFAULT_METRICS",
+    "METRICS",
+    "PROTOCOL_HELP",
+    "Evaluation",
+    "EvaluationError",
+    "FunctionRestorer",
+    "ModelSpec",
+    "Protocol",
+    "Restorer",
+    "Result",
+    "SetSpec",
+    "TestSet",
+    "evaluate",
+    "open_set",
+    "parse_protocol",
+    "read_suite",
+]

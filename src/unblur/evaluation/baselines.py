@@ -1,0 +1,144 @@
+"""What a reader expects beside a network: classical methods, some told the true kernel.
+
+Each takes an H×W×3 image of floats in [0, 1] and its example, and returns the restored image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from PIL.ImageFilter import UnsharpMask
+
+from unblur.blur import Kernel, gaussian_kernel, linear_to_srgb, srgb_to_linear
+from unblur.evaluation.errors import EvaluationError
+from unblur.evaluation.sets import Example
+
+Floats = NDArray[np.float32]
+
+# Chosen on BSDS500's training photos (docs/measuring.md), never on what is evaluated.
+_WIENER_BALANCE = 0.002
+_ITERATIONS = 60
+_BLIND_ITERATIONS = 15  # a guessed kernel amplifies its own errors
+_BLIND_ROUNDS, _BLIND_STEPS, _BLIND_SIDE, _BLIND_REGION = 8, 5, 15, 512
+
+
+def unsharp(image: Floats, example: Example) -> Floats:
+    """Unsharp mask of radius 2 and 100 %, what photo editors call sharpening (Pillow)."""
+    picture = PIL.Image.fromarray(np.rint(image * 255).astype(np.uint8))
+    sharpened = picture.filter(UnsharpMask(radius=2, percent=100, threshold=0))
+    return np.asarray(sharpened, np.float32) / np.float32(255)
+
+
+def wiener(image: Floats, example: Example) -> Floats:
+    """Wiener filter with the true kernel, Laplacian regularisation (scikit-image)."""
+    from skimage.restoration import wiener as restore
+
+    return _with_kernel(
+        image, example, lambda plane, kernel: restore(plane, kernel, _WIENER_BALANCE, clip=False)
+    )
+
+
+def richardson_lucy(image: Floats, example: Example) -> Floats:
+    """Richardson–Lucy with the true kernel, 60 iterations (scikit-image)."""
+    from skimage.restoration import richardson_lucy as restore
+
+    return _with_kernel(
+        image, example, lambda plane, kernel: restore(plane, kernel, _ITERATIONS, clip=False)
+    )
+
+
+def blind_richardson_lucy(image: Floats, example: Example) -> Floats:
+    """Richardson–Lucy in turns on image and kernel, which it is not told.
+
+    D. A. Fish et al., "Blind deconvolution by means of the Richardson-Lucy algorithm", Journal of
+    the Optical Society of America A 12(1), 1995.
+    """
+    from scipy.signal import fftconvolve
+
+    height, width = image.shape[:2]
+    top, left = max(0, height - _BLIND_REGION) // 2, max(0, width - _BLIND_REGION) // 2
+    region = image[top : top + _BLIND_REGION, left : left + _BLIND_REGION]
+    blurred = region.mean(axis=2).astype(np.float64) + 1e-3
+    kernel = gaussian_kernel(_BLIND_SIDE / 6, _BLIND_SIDE).astype(np.float64)
+    sharp = blurred.copy()
+
+    def ratio() -> NDArray[np.float64]:
+        return np.asarray(blurred / np.maximum(fftconvolve(sharp, kernel, "same"), 1e-6))
+
+    middle = _BLIND_SIDE // 2
+    for _ in range(_BLIND_ROUNDS):
+        for _ in range(_BLIND_STEPS):
+            # The correlation of image and ratio, at the few shifts that a kernel has.
+            correlation = fftconvolve(ratio(), sharp[::-1, ::-1], "same")
+            y, x = correlation.shape[0] // 2, correlation.shape[1] // 2
+            kernel = kernel * correlation[y - middle : y + middle + 1, x - middle : x + middle + 1]
+            kernel = np.maximum(kernel, 0) / max(float(kernel.sum()), 1e-12)
+        for _ in range(_BLIND_STEPS):
+            sharp = sharp * fftconvolve(ratio(), kernel[::-1, ::-1], "same")
+            sharp = np.clip(sharp, 1e-6, 2)
+    from skimage.restoration import richardson_lucy as restore
+
+    guessed = Example(example.blurred, example.sharp, kernel.astype(np.float32), example.gamma)
+    return _with_kernel(
+        image, guessed, lambda plane, known: restore(plane, known, _BLIND_ITERATIONS, clip=False)
+    )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method without training. oracle: whether it is told the true kernel."""
+
+    restore: Callable[[Floats, Example], Floats]
+    oracle: bool = False
+
+
+BASELINES = {
+    "unsharp": Baseline(unsharp),
+    "wiener": Baseline(wiener, oracle=True),
+    "richardson-lucy": Baseline(richardson_lucy, oracle=True),
+    "blind-richardson-lucy": Baseline(blind_richardson_lucy),
+}
+
+
+def _with_kernel(
+    image: Floats, example: Example, restore: Callable[[Floats, Kernel], Floats]
+) -> Floats:
+    """Deconvolve each colour in the light that the kernel acted on, edges mirrored."""
+    kernel = example.kernel
+    if kernel is None:
+        raise EvaluationError("the true kernel, which this method is told, is not known")
+    kernel = np.pad(kernel, [(0, 1 - side % 2) for side in kernel.shape])  # a centre, in both
+    light = _to_light(image, example.gamma)
+    top, left = (min(2 * k, n - 1) for k, n in zip(kernel.shape, light.shape, strict=False))
+    padded = np.pad(light, [(top, top), (left, left), (0, 0)], mode="reflect")
+    # The Fourier transform takes opposite edges for neighbours: both fade to the same grey.
+    share = _fading(padded.shape[0], top)[:, None] * _fading(padded.shape[1], left)
+    padded = padded.mean() * (1 - share[:, :, None]) + padded * share[:, :, None]
+    planes = [restore(padded[:, :, colour], kernel) for colour in range(3)]
+    restored = np.stack(planes, axis=2)
+    restored = restored[top : top + image.shape[0], left : left + image.shape[1]]
+    return np.clip(_from_light(np.clip(restored, 0, 1), example.gamma), 0, 1).astype(np.float32)
+
+
+def _fading(length: int, edge: int) -> NDArray[np.float32]:
+    """1 inside, falling to 0 over the outer half of each edge."""
+    outside = edge // 2
+    distance = np.minimum(np.arange(length), np.arange(length)[::-1])
+    share = np.clip(distance / max(outside, 1), 0, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * share)).astype(np.float32)
+
+
+def _to_light(image: Floats, gamma: float | str | None) -> Floats:
+    if gamma is None:
+        return image
+    return srgb_to_linear(image) if isinstance(gamma, str) else image**gamma
+
+
+def _from_light(light: Floats, gamma: float | str | None) -> Floats:
+    if gamma is None:
+        return light
+    return linear_to_srgb(light) if isinstance(gamma, str) else light ** (1 / gamma)
