@@ -11,6 +11,7 @@ import typer
 from unblur import __version__
 from unblur.cli.data import data
 from unblur.cli.demo import demo
+from unblur.cli.evaluate import evaluate
 from unblur.cli.export import export
 from unblur.cli.info import info
 from unblur.cli.models import models
@@ -33,6 +34,7 @@ app.command()(models)
 app.command()(info)
 app.command()(summary)
 app.command()(export)
+app.command()(evaluate)
 app.command(context_settings=RECIPE_OPTIONS)(train)
 app.command(context_settings=RECIPE_OPTIONS)(search)
 app.add_typer(data, name="data")

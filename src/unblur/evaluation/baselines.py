@@ -111,7 +111,6 @@ def _with_kernel(
     kernel = example.kernel
     if kernel is None:
         raise EvaluationError("the true kernel, which this method is told, is not known")
-    kernel = np.pad(kernel, [(0, 1 - side % 2) for side in kernel.shape])  # a centre, in both
     light = _to_light(image, example.gamma)
     top, left = (min(2 * k, n - 1) for k, n in zip(kernel.shape, light.shape, strict=False))
     padded = np.pad(light, [(top, top), (left, left), (0, 0)], mode="reflect")

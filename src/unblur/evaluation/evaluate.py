@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from unblur import __version__
@@ -21,6 +22,7 @@ from unblur.data import DataError, Leak, Split, find_leak
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.lpips import Lpips
 from unblur.evaluation.metrics import BEST_PSNR, DEFAULT_METRICS
+from unblur.evaluation.pictures import Shown, show
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About, Floats, ModelSpec, Restorer, open_restorer
 from unblur.evaluation.sets import Case, Example, TestSet, plain
@@ -36,8 +38,10 @@ METRICS_FILE, TABLE_FILE, _PROGRESS_FILE = "metrics.json", "metrics.csv", "image
 class Result:
     """One model on one set.
 
-    rows: an image each: `psnr_input`, `psnr`, `gain`, `ssim_input` …, or `error`.
+    rows: an image each: `psnr_input`, `psnr`, `gain`, `ssim_input` …, or `error`, or `skipped`
+        where a method does not apply.
     leak: sequences of the set that the model was trained on; None when that is not known.
+    shown: pictures of its best, median and worst image.
     """
 
     model: About
@@ -45,10 +49,11 @@ class Result:
     protocol: Protocol
     rows: list[Row] = field(default_factory=list)
     leak: Leak | None = None
+    shown: list[Shown] = field(default_factory=list)
 
     @property
     def measured(self) -> list[Row]:
-        return [row for row in self.rows if "error" not in row]
+        return [row for row in self.rows if _is_measured(row)]
 
     @property
     def failed(self) -> list[Row]:
@@ -102,9 +107,13 @@ class Evaluation:
         return [result for result in self.results if result.data.name == name]
 
 
+def _is_measured(row: Row) -> bool:
+    return "error" not in row and "skipped" not in row
+
+
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
     """The means of rows, over those that were measured."""
-    measured = [row for row in rows if "error" not in row]
+    measured = [row for row in rows if _is_measured(row)]
     mean: dict[str, Any] = {}
     for name in dict.fromkeys(key for row in measured for key in row):
         values = [row.get(name) for row in measured]
@@ -117,7 +126,8 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
     mean.pop("megapixels", None)
     mean["seconds_per_megapixel"] = float(np.median(speeds)) if speeds else None
     mean["count"] = len(measured)
-    mean["failed"] = len(rows) - len(measured)
+    mean["failed"] = sum("error" in row for row in rows)
+    mean["skipped"] = sum("skipped" in row for row in rows)
     # Their PSNR has no bound, and counts as BEST_PSNR.
     mean["identical"] = sum(row.get("psnr") == BEST_PSNR for row in measured)
     mean["identical_input"] = sum(row.get("psnr_input") == BEST_PSNR for row in measured)
@@ -133,6 +143,7 @@ def evaluate(
     folder: Path | None = None,
     overwrite: bool = False,
     save: bool = False,
+    pictures: bool = False,
     lpips_weights: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -140,6 +151,7 @@ def evaluate(
 
     folder: where metrics.json and metrics.csv are written; an interrupted evaluation of the same
         models, sets and protocol goes on there. save: also write the restored images.
+    pictures: fill in each result's `shown`.
     The models take turns at each image, in changing order, so that their times are comparable.
     Raises EvaluationError or ModelError before anything is restored; what fails later is in the
     rows.
@@ -179,6 +191,9 @@ def evaluate(
                 done += len(restorers)
                 if progress:
                     progress(done, total)
+        if pictures:
+            for result, restorer in zip(results, restorers * len(sets), strict=True):
+                result.shown = list(_pictures(result, restorer, protocol))
     evaluation = Evaluation(protocol, tuple(metrics), results)
     if folder is not None:
         _write(evaluation, folder)
@@ -202,11 +217,7 @@ def _case(
     """The rows of one image, a model each; those that were found are not made again."""
     basis: Row = {"name": case.name, "sequence": case.pair.sequence, "blur": case.blur}
     try:
-        example = case.load()
-        example = Example(
-            protocol.cut(example.blurred), protocol.cut(example.sharp), example.kernel,
-            example.gamma,
-        )  # fmt: skip
+        example = _cut(case.load(), protocol)
         given = protocol.measure(example.blurred / 255, example.sharp, metrics, lpips)
     except (DataError, BlurError, EvaluationError) as error:
         return [{**basis, "error": str(error)} for _ in restorers]
@@ -216,6 +227,9 @@ def _case(
     for step in range(len(restorers)):
         index = (turn + step) % len(restorers)
         if rows[index] is not None and save is None:
+            continue
+        if restorers[index].needs_kernel and example.kernel is None:
+            rows[index] = {**basis, "skipped": "its kernel is not known"}
             continue
         try:
             restored = restorers[index].restore(case, example)
@@ -233,6 +247,35 @@ def _case(
         row |= {"seconds": restored.seconds, "peak_bytes": restored.peak_bytes}
         rows[index] = row
     return rows
+
+
+def _pictures(result: Result, restorer: Restorer, protocol: Protocol) -> Iterator[Shown]:
+    """Its best, median and worst image, restored once more."""
+    rows = sorted((row for row in result.measured if "gain" in row), key=lambda row: row["gain"])
+    if not rows:
+        return
+    cases = {case.name: case for case in result.data.cases}
+    chosen = {"best": rows[-1], "median": rows[len(rows) // 2], "worst": rows[0]}
+    seen = set()
+    for kind, row in chosen.items():
+        if row["name"] in seen:
+            continue
+        seen.add(row["name"])
+        case = cases[row["name"]]
+        with contextlib.suppress(DataError, BlurError, EvaluationError):
+            example = _cut(case.load(), protocol)
+            restored = eight_bit(restorer.restore(case, example).image)
+            yield show(kind, row, example.blurred, restored, example.sharp)
+
+
+def _cut(example: Example, protocol: Protocol) -> Example:
+    return replace(
+        example, blurred=protocol.cut(example.blurred), sharp=protocol.cut(example.sharp)
+    )
+
+
+def eight_bit(image: Floats) -> NDArray[np.uint8]:
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def _leak(about: About, data: TestSet) -> Leak | None:
@@ -340,9 +383,8 @@ def _saver(folder: Path | None, data: TestSet) -> Saver:
     def save(model: str, name: str, image: Floats) -> None:
         path = folder / "restored" / file_name(model) / file_name(data.name) / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
         with atomic_path(path) as temporary:
-            Image.fromarray(pixels).save(temporary, format="PNG")
+            Image.fromarray(eight_bit(image)).save(temporary, format="PNG")
 
     return save
 

@@ -85,6 +85,7 @@ class Restorer:
     """Something that restores images; used as a context manager."""
 
     about: About
+    needs_kernel = False  # whether it is told the true kernel
 
     def restore(self, case: Case, example: Example) -> Restored:
         """Raises EvaluationError when it fails on this image."""
@@ -144,6 +145,7 @@ class ProcessRestorer(Restorer):
         self._process: subprocess.Popen[bytes] | None = None
         if spec.model in BASELINES:
             self.about = About(spec.label, "baseline", spec.model)
+            self.needs_kernel = BASELINES[spec.model].oracle
         else:
             path = find_model(spec.model)
             checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES

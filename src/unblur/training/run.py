@@ -25,6 +25,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from unblur import __version__
 from unblur.data import DataError, write_split
 from unblur.files import write_json
+from unblur.hardware import processor
 from unblur.models import RestorationModel
 from unblur.models.analysis import count_parameters, summarize, training_feature_bytes
 from unblur.registry import ConfigError
@@ -433,19 +434,13 @@ def _begin(folder: Path, recipe: Recipe, plan: Plan) -> None:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware, as results should name them."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return {
         "unblur": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": metadata.version("pytorch-lightning"),
         "system": f"{platform.system()} {platform.release()}",
-        "cpu": f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "cpu": f"{processor()}, {torch.get_num_threads()} threads",
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "command": " ".join(["unblur", *sys.argv[1:]]),
     }

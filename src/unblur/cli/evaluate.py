@@ -1,0 +1,243 @@
+"""`unblur evaluate`: models measured on data sets, with a report to look at."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unblur.cli.data.arguments import BLUR_HELP, data_errors_for_people, parse_pair
+from unblur.cli.errors import errors_for_people, fail
+from unblur.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from unblur.evaluation import Evaluation, ModelSpec, Result, SetSpec
+
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="[NAME=]MODEL",
+        help="A shipped model, an .onnx file, a checkpoint, or a baseline: unsharp, wiener, "
+        "richardson-lucy (both told the true kernel), blind-richardson-lucy; repeatable. "
+        "Default: small.",
+    ),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="layout:path, as in `unblur data check`; repeatable.",
+    ),
+]
+BlurOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--blur",
+        help=f"For images without a blurred partner: {BLUR_HELP} Repeatable: each makes a set.",
+    ),
+]
+SuiteOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.yaml", help="A file that lists sets.")
+]
+RootOption = Annotated[Path, typer.Option(help="What relative paths of data start from.")]
+
+
+@contextmanager
+def evaluation_errors_for_people() -> Iterator[None]:
+    """Turn the errors that tell a user what to do into one line."""
+    for module in ("scipy", "skimage", "matplotlib", "jinja2"):
+        if importlib.util.find_spec(module) is None:
+            raise fail(f"this needs {module}: pip install 'unblur[evaluate]'", 1)
+    from unblur.evaluation import EvaluationError
+    from unblur.registry import ConfigError
+
+    try:
+        with data_errors_for_people(), errors_for_people():
+            yield
+    except EvaluationError as error:
+        raise fail(str(error), 1) from None
+    except ConfigError as error:
+        raise fail(str(error), 2) from None
+
+
+def parse_models(
+    texts: list[str] | None, runtime: str, device: str, threads: int | None
+) -> list[ModelSpec]:
+    """[NAME=]MODEL → specs."""
+    from unblur.evaluation import ModelSpec
+
+    specs = []
+    for text in texts or []:
+        name, model = split_name(text)
+        specs.append(ModelSpec(model, runtime=runtime, device=device, threads=threads, name=name))
+    return specs
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """NAME=VALUE in two; a path that holds an = has no name."""
+    name, equals, value = text.partition("=")
+    return (name, value) if equals and "/" not in name and "\\" not in name else ("", text)
+
+
+def parse_sets(
+    data: list[str] | None, blur: list[str] | None, suite: Path | None, **settings: object
+) -> list[SetSpec]:
+    """The sets of --data under each --blur, and those of a suite."""
+    from unblur.evaluation import SetSpec, read_suite
+
+    sets = read_suite(suite) if suite is not None else []
+    for each in data or []:
+        sets += [SetSpec(each, blur=one, **settings) for one in blur or [None]]  # type: ignore[arg-type, list-item]
+    if not sets:
+        raise fail("name what to evaluate on: --data layout:path, or --suite FILE.yaml", 2)
+    return sets
+
+
+def print_summary(evaluation: Evaluation) -> None:
+    """The means of each set, and what a reader must know of them."""
+    width = max(len(model.label) for model in evaluation.models)
+    typer.echo(f"protocol {evaluation.protocol.name}")
+    for data in evaluation.sets:
+        results = evaluation.of_set(data.name)
+        given = next((r.mean["psnr_input"] for r in results if "psnr_input" in r.mean), None)
+        known = "" if given is None else f", input {given:.2f} dB"
+        typer.echo(f"\n{data.name}: {len(data.cases)} images{known}")
+        for result in results:
+            typer.echo(f"  {result.model.label:{width}}  {_measures(result)}")
+    for result in evaluation.results:
+        if result.leak is not None and result.leak.sequences:
+            typer.secho(
+                f"LEAK: {result.model.label} was trained on {len(result.leak.sequences)} of the "
+                f"{result.leak.val_sequences} sequences of {result.data.name}",
+                err=True,
+                fg=typer.colors.YELLOW,
+            )
+
+
+def _measures(result: Result) -> str:
+    mean = result.mean
+    if "psnr" not in mean:
+        return "not applicable" if mean["skipped"] else "failed"
+    words = [f"{mean['psnr']:.2f} dB ({mean['gain']:+.2f}, worst {mean['worst_gain']:+.2f})"]
+    if "ssim" in mean:
+        words.append(f"SSIM {mean['ssim']:.4f}")
+    if mean["seconds_per_megapixel"] is not None:
+        words.append(f"{mean['seconds_per_megapixel']:.2f} s/MP")
+    if mean["failed"]:
+        words.append(f"{mean['failed']} failed")
+    return "  ".join(words)
+
+
+def report_failures(evaluation: Evaluation) -> None:
+    """Say what failed, and end with an exit code that tells."""
+    lines = [f"{data.name}: {problem}" for data in evaluation.sets for problem in data.problems]
+    lines += [
+        f"{result.model.label} on {result.data.name}, {row['name']}: {row['error']}"
+        for result in evaluation.results
+        for row in result.failed
+    ]
+    for line in lines[:10]:
+        typer.secho(f"failed: {line}", err=True, fg=typer.colors.RED)
+    if len(lines) > 10:
+        typer.secho(f"… and {len(lines) - 10} more", err=True, fg=typer.colors.RED)
+    if lines:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    output: Annotated[Path, typer.Option("-o", "--output", help="A folder for the results.")],
+    model: ModelOption = None,
+    restored: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images restored elsewhere, named as in the data; repeatable.",
+        ),
+    ] = None,
+    data: DataOption = None,
+    blur: BlurOption = None,
+    suite: SuiteOption = None,
+    root: RootOption = Path(),
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each", help="Every alternative of --blur, such as each kernel, on every image."
+        ),
+    ] = False,
+    subset: Annotated[str | None, typer.Option(help="Only this subset, such as test.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Only the validation of a split.")
+    ] = None,
+    reblur: Annotated[
+        bool, typer.Option("--reblur", help="Blur the sharp images of pairs too.")
+    ] = False,
+    resize: Annotated[str | None, typer.Option(metavar="HxW", help="First resize to this.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="At most so many images of a set, evenly spread.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the blur.")] = 42,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="full, center-crop:256 or patches:3x4, and after a + any of float, y, border:4, "
+            "volume, shift:4; docs/measuring.md says what they mean."
+        ),
+    ] = "full",
+    metrics: Annotated[
+        str, typer.Option(help="Of psnr, ssim, ms_ssim, mse, mae, logcosh, lpips.")
+    ] = "psnr,ssim,ms_ssim,mse,mae,logcosh",
+    lpips_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="torchvision's VGG16, for lpips.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")] = "auto",
+    device: Annotated[str, typer.Option(help="As in `unblur run`.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads.", show_default="all")
+    ] = None,
+    save: Annotated[bool, typer.Option("--save", help="Keep the restored images.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier results.")
+    ] = False,
+) -> None:
+    """Measure models on data sets, beside the blurred input and classical methods.
+
+    Writes metrics.json, metrics.csv and report.html, which opens without a network. Interrupted,
+    the same command goes on. Ends with exit code 1 when an image could not be measured.
+    """
+    with evaluation_errors_for_people():
+        from unblur.evaluation import METRICS, ModelSpec, open_set, parse_protocol
+        from unblur.evaluation import evaluate as run
+        from unblur.evaluation.report import write_report
+        from unblur.registry import unknown
+
+        names = [name.strip() for name in metrics.split(",") if name.strip()]
+        for name in names:
+            if name not in METRICS:
+                raise unknown("metric", name, METRICS)
+        if "psnr" not in names:
+            raise fail("--metrics: psnr is needed, the report is built on it", 2)
+        rules = parse_protocol(protocol)
+        texts = model or (None if restored else ["small"])
+        models = parse_models(texts, runtime, device, threads)
+        models += [ModelSpec(str(folder), restored=True) for folder in restored or []]
+        specs = parse_sets(
+            data, blur, suite, each=each, reblur=reblur, subset=subset, count=count, seed=seed,
+            split=None if split is None else str(split),
+            resize=parse_pair(resize, "--resize", "256x448"),
+        )  # fmt: skip
+        sets = [open_set(spec, root, rules.patches) for spec in specs]
+        with progress_bar("evaluating") as progress:
+            results = run(
+                models, sets, rules, metrics=names, folder=output, overwrite=overwrite, save=save,
+                pictures=True, lpips_weights=lpips_weights, progress=progress,
+            )  # fmt: skip
+        report = write_report(results, output)
+    print_summary(results)
+    typer.echo(f"{report}")
+    report_failures(results)

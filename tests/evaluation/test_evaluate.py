@@ -1,0 +1,359 @@
+"""The evaluation end to end: known answers, failures, resumption, leaks, the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from unblur.cli import app
+from unblur.evaluation import (
+    EvaluationError,
+    FunctionRestorer,
+    ModelSpec,
+    SetSpec,
+    evaluate,
+    open_set,
+    parse_protocol,
+)
+from unblur.evaluation.evaluate import Evaluation
+from unblur.evaluation.report import write_report
+from unblur.evaluation.statistics import compare
+from unblur.training import read_recipe, train
+
+
+def unblur(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def known(tmp_path: Path, scene: np.ndarray) -> Path:
+    """Pairs of two sequences whose inputs are wrong by 2, 4, 6 … of 255 everywhere."""
+    root = tmp_path / "known"
+    for index in range(6):
+        part = np.clip(scene[:200, index * 40 : index * 40 + 180].astype(int), 0, 200)
+        name = f"{'ab'[index % 2]}/{index}.png"
+        for side, pixels in (("sharp", part), ("blur", part + 2 * (index + 1))):
+            path = root / "train" / side / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return root
+
+
+def halfway(image: np.ndarray) -> np.ndarray:
+    """Takes 2/255 of whatever is wrong away."""
+    return image - 2 / 255
+
+
+def run(known: Path, **settings: object) -> Evaluation:
+    return evaluate(
+        [FunctionRestorer(halfway, "halfway")], [open_set(SetSpec(f"flat:{known}"))], **settings
+    )  # type: ignore[arg-type]
+
+
+def test_a_known_answer(known: Path, tmp_path: Path) -> None:
+    evaluation = run(known, folder=tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (written["model"], written["protocol"]) == ("halfway", "full")
+    rows = {row["name"]: row for row in written["images"]}
+    assert len(rows) == 6
+    expected_in, expected_out = [], []
+    for index in range(6):
+        row = rows[f"train/{'ab'[index % 2]}/{index}"]
+        expected_in.append(20 * math.log10(255 / (2 * (index + 1))))
+        expected_out.append(100.0 if index == 0 else 20 * math.log10(255 / (2 * index)))
+        assert row["psnr_input"] == pytest.approx(expected_in[-1])
+        assert row["psnr"] == pytest.approx(expected_out[-1])
+        assert row["gain"] == pytest.approx(expected_out[-1] - expected_in[-1])
+        assert row["mse"] == pytest.approx((2 * index / 255) ** 2)
+        assert row["mae_input"] == pytest.approx(2 * (index + 1) / 255)
+        assert (row["width"], row["height"], row["sequence"]) == (
+            180,
+            200,
+            f"train/{'ab'[index % 2]}",
+        )
+    mean = written["mean"]
+    assert mean["psnr"] == pytest.approx(np.mean(expected_out))
+    assert mean["psnr_input"] == pytest.approx(np.mean(expected_in))
+    assert (mean["count"], mean["failed"], mean["identical"]) == (6, 0, 1)
+    assert evaluation.is_complete
+    with (tmp_path / "out" / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert float(table[0]["psnr"]) == rows[table[0]["name"]]["psnr"]
+    with pytest.raises(EvaluationError, match="exists"):
+        run(known, folder=tmp_path / "out")
+
+
+def test_one_failure_costs_one_image(known: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 30)).save(known / "train/blur/a/0.png")  # another size
+    (known / "train/sharp/b/1.png").unlink()  # no partner
+    (known / "train/blur/a/2.png").write_bytes(b"no image")
+    result = unblur("evaluate", "--data", f"flat:{known}", "-o", tmp_path / "out", "--threads", 1)
+    assert result.exit_code == 1, result.output
+    assert "blurred is 30×30" in result.output
+    assert "no partner" in result.output
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["mean"]["count"] == 3
+    assert written["mean"]["failed"] == 2
+    assert len(written["problems"]) == 1
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Not everything could be measured" in report
+    assert "no partner" in report
+
+
+def test_a_model_that_fails_on_one_image(known: Path) -> None:
+    def fragile(image: np.ndarray) -> np.ndarray:
+        if image.mean() > 0.4:
+            raise EvaluationError("too bright")
+        return image if image.mean() < 0.3 else image[:50]
+
+    data = open_set(SetSpec(f"flat:{known}"))
+    (result,) = evaluate([FunctionRestorer(fragile, "fragile")], [data]).results
+    errors = {row["error"] for row in result.failed}
+    assert 0 < len(result.failed) <= 6
+    assert errors <= {"too bright", "is 180×50, the sharp image 180×200"}
+
+
+def test_a_process_that_is_killed(known: Path, tmp_path: Path) -> None:
+    from unblur.evaluation.restorers import ProcessRestorer
+
+    case = open_set(SetSpec(f"flat:{known}")).cases[0]
+    with ProcessRestorer(ModelSpec("small", threads=1)) as restorer:
+        before = restorer.restore(case, case.load())
+        assert before.peak_bytes is None or before.peak_bytes > 10e6
+        assert restorer._process is not None
+        restorer._process.kill()
+        with pytest.raises(EvaluationError, match="process ended"):
+            restorer.restore(case, case.load())
+        # The next image has a new one.
+        again = restorer.restore(case, case.load())
+    assert np.array_equal(before.image, again.image)
+
+
+def test_interrupted_it_goes_on(known: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def counted(image: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return image
+
+    folder, data = tmp_path / "out", open_set(SetSpec(f"flat:{known}"))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([FunctionRestorer(counted, "one")], [data], folder=folder)
+    assert not (folder / "metrics.json").exists()
+    with (folder / "images.partial.jsonl").open("a") as file:
+        file.write('["one", "cut off')
+    with pytest.raises(EvaluationError, match="unfinished evaluation of other"):
+        evaluate(
+            [FunctionRestorer(counted, "one")], [data], parse_protocol("full+y"), folder=folder
+        )
+    (result,) = evaluate([FunctionRestorer(counted, "one")], [data], folder=folder).results
+    assert len(calls) == 4 + 3
+    assert len(result.measured) == 6
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "metrics.json"]
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on(data: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-c", "from unblur.cli import main; main()", "evaluate",
+        "--data", f"gopro:{data / 'gopro'}", "--count", "4", "-o", str(tmp_path / "out"),
+        "--threads", "1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command)
+    log = tmp_path / "out" / "images.partial.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and len(log.read_text().splitlines()) > 2):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = json.loads(log.read_text().splitlines()[1])[-1]
+    subprocess.run(command, check=True)
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["mean"]["count"] == 4
+    assert written["images"][0] == first  # with its seconds: it was not measured again
+
+
+def test_oracles_are_not_asked_without_a_kernel(known: Path) -> None:
+    (result,) = evaluate([ModelSpec("wiener")], [open_set(SetSpec(f"flat:{known}"))]).results
+    assert result.mean["skipped"] == 6
+    assert not result.failed
+
+
+def test_the_same_numbers_everywhere(
+    recipe_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    """A training's validation, the command and the Python API agree, and leaks are told."""
+    folder = train(read_recipe(recipe_file(), ["--data.crop", "64", "--data.val_length", "9"]))
+    summary = json.loads((folder / "summary.json").read_text())
+    weights = folder / "checkpoints" / "last.safetensors"
+    blur = "gaussian:sigma=1.5"
+    common = ["--data", f"sharp:{photos}", "--blur", blur, "--threads", 1]
+    result = unblur(
+        "evaluate", "--model", weights, *common, "--split", folder / "split.json",
+        "--protocol", "center-crop:64", "-o", tmp_path / "val",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "val" / "metrics.json").read_text())
+    assert written["mean"]["count"] == summary["val_images"]
+    assert written["leak"] == {"sequences": [], "images": 0}
+    assert "LEAK" not in result.output
+    data = open_set(SetSpec(f"sharp:{photos}", blur=blur, split=str(folder / "split.json")))
+    protocol = parse_protocol("center-crop:64")
+    (api,) = evaluate([ModelSpec(str(weights), threads=1)], [data], protocol).results
+    for name in ("psnr", "psnr_input", "ssim", "ssim_input"):
+        assert api.mean[name] == written["mean"][name]
+    # The training blurs crops with their surroundings, as here, so all is the same but rounding.
+    assert written["mean"]["psnr_input"] == pytest.approx(summary["psnr_input"], abs=0.02)
+    assert written["mean"]["psnr"] == pytest.approx(summary["psnr"], abs=0.02)
+    assert written["mean"]["ssim"] == pytest.approx(summary["ssim"], abs=1e-3)
+
+    onnx = tmp_path / "tiny.onnx"
+    assert unblur("export", weights, "-o", onnx).exit_code == 0
+    result = unblur(
+        "evaluate", "--model", weights, "--model", f"exported={onnx}", *common,
+        "-o", tmp_path / "all",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    leaking = json.loads((tmp_path / "all" / "metrics.json").read_text())["results"]
+    for each in leaking:
+        assert len(each["leak"]["sequences"]) == summary["train_images"]
+    assert [each["model"] for each in leaking] == ["tiny", "exported"]
+    assert leaking[0]["mean"]["psnr"] == pytest.approx(leaking[1]["mean"]["psnr"], abs=0.01)
+    assert "LEAK: exported was trained on" in result.output
+    report = (tmp_path / "all" / "report.html").read_text()
+    assert "Trained on what it is evaluated on" in report
+
+
+def test_restored_elsewhere(known: Path, tmp_path: Path) -> None:
+    """What --save keeps gives the same figures when it is evaluated as a folder."""
+    data = ["--data", f"flat:{known}", "--threads", 1]
+    first = unblur("evaluate", "--model", "small", *data, "--save", "-o", tmp_path / "one")
+    assert first.exit_code == 0, first.output
+    (saved,) = (tmp_path / "one" / "restored" / "small").iterdir()
+    assert len(list(saved.rglob("*.png"))) == 6
+    second = unblur("evaluate", "--restored", saved, *data, "-o", tmp_path / "two")
+    assert second.exit_code == 0, second.output
+    one, two = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two"))
+    assert two["mean"]["psnr"] == one["mean"]["psnr"]
+    (saved / "train" / "a" / "0.png").unlink()
+    third = unblur("evaluate", "--restored", saved, *data, "-o", tmp_path / "three")
+    assert third.exit_code == 1
+    assert "no such restored image" in third.output
+
+
+def test_patches_are_restored_alone(known: Path) -> None:
+    protocol = parse_protocol("patches:2x3")
+    data = open_set(SetSpec(f"flat:{known}"), patches=protocol.patches)
+    (result,) = evaluate([FunctionRestorer(halfway, "halfway")], [data], protocol).results
+    assert len(result.rows) == 36
+    assert {(row["width"], row["height"]) for row in result.rows} == {(60, 100)}
+
+
+class Page(HTMLParser):
+    """Collects what a page loads, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.text = ""
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "action") and value:
+                self.loaded.append(value)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_report(known: Path, tmp_path: Path) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    (known / "train/sharp/b/5.png").rename(known / f"train/sharp/b/{hostile}.png")
+    (known / "train/blur/b/5.png").rename(known / f"train/blur/b/{hostile}.png")
+    data = open_set(SetSpec(f"flat:{known}", name=f"set {hostile}"))
+    models = [
+        FunctionRestorer(halfway, f"model {hostile}"),
+        FunctionRestorer(lambda image: image * 0.9, "darker"),
+    ]
+    evaluation = evaluate(models, [data], pictures=True)
+    path = write_report(evaluation, tmp_path / "out")
+    content = path.read_text()
+    assert hostile not in content
+    page = Page()
+    page.feed(content)
+    assert hostile in page.text
+    assert all(url.startswith(("data:", "#")) for url in page.loaded), page.loaded
+    assert not re.search(r"url\((?!#)", content)
+    assert not re.search(r"@import|<link|<iframe", content)
+    for words in ("By sequence", "Differences between models", "best, median and worst", "darker",
+                  "95 % interval", "How to repeat this", "rounded to 8 bits"):  # fmt: skip
+        assert words in page.text
+    assert page.tags.count("svg") == 4  # two histograms, gain against input, gain against time
+    identifiers = re.findall(r' id="([^"]+)"', content)
+    assert len(identifiers) == len(set(identifiers))
+    assert len(list((tmp_path / "out" / "plots").iterdir())) == 4
+    strips = sorted((tmp_path / "out" / "cases").iterdir())
+    assert len(strips) == 6
+    with Image.open(strips[0]) as strip:
+        assert strip.width == 4 * 300 + 3 * 8
+
+
+def test_differences_have_intervals(known: Path) -> None:
+    data = open_set(SetSpec(f"flat:{known}"))
+    better = FunctionRestorer(halfway, "better")
+    same = FunctionRestorer(lambda image: image, "same")
+    first, second = evaluate([better, same], [data]).results
+    difference = compare(first, second)
+    assert difference is not None
+    assert difference.low <= difference.mean <= difference.high
+    assert difference.is_clear
+    assert difference.better == 1
+    assert difference.images == 6
+    assert difference.clusters is None  # two sequences are too few to draw from
+    other = compare(second, first)
+    assert other is not None
+    assert other.mean == pytest.approx(-difference.mean)
+    itself = compare(first, first)
+    assert itself is not None
+    assert not itself.is_clear
+
+
+def test_mistakes(known: Path, tmp_path: Path) -> None:
+    data = ["--data", f"flat:{known}"]
+    for arguments, code, words in (
+        ([*data, "--model", "tiny"], 1, "unknown model 'tiny'"),
+        ([*data, "--metrics", "psnr,psrn"], 2, "unknown metric 'psrn'"),
+        ([*data, "--metrics", "ssim"], 2, "psnr is needed"),
+        ([*data, "--protocol", "half"], 1, "not understood"),
+        ([*data, *data], 1, "two sets are called"),
+        ([*data, "--model", "small", "--model", "small"], 1, "two models are called"),
+        ([*data, "--restored", known / "absent"], 1, "no such folder"),
+        (["--data", f"flat:{known / 'absent'}"], 1, "no such file"),
+        ([], 2, "name what to evaluate on"),
+        ([*data, "--blur", "fog"], 1, "unknown blur 'fog'"),
+        ([*data, "--resize", "3"], 2, "two whole numbers"),
+    ):  # fmt: skip
+        result = unblur("evaluate", *arguments, "-o", tmp_path / "out")
+        assert result.exit_code == code, (arguments, result.output)
+        assert words in result.output, (arguments, result.output)
+        assert "Traceback" not in result.output
