@@ -100,13 +100,15 @@ def list_presets() -> dict[str, str]:
     return presets
 
 
-def parse_degradation(text: str) -> Degradation:
-    """A degradation from a preset's name, the path of a YAML file, or a spec.
+def parse_degradation(text: str | list[Any] | dict[str, Any]) -> Degradation:
+    """A degradation from a preset's name, the path of a YAML file, a spec, or steps as in a file.
 
     A spec is one step or several joined by `+`: `gaussian:sigma=1.6,size=11`,
     `shake:extent=5..30+noise:read=0.01+jpeg:quality=70..95`. `a..b` draws uniformly.
     Raises BlurError that says what is wrong and what is possible.
     """
+    if not isinstance(text, str):
+        return build_degradation(text)
     if text in list_presets():
         return dataclasses.replace(_read(PRESET_FOLDER / f"{text}.yaml"), name=text)
     if text.endswith((".yaml", ".yml")):

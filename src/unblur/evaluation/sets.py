@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from unblur.blur import Degradation, Kernel, build_degradation, parse_degradation, spoil
+from unblur.blur import Degradation, Kernel, parse_degradation, spoil
 from unblur.blur.kernels import convolve_kernels, read_kernel
 from unblur.blur.steps import Drawn, Record
 from unblur.data import (
@@ -151,7 +151,7 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
 
 
 def _degradation(blur: str | list[Any] | dict[str, Any], root: Path) -> Degradation:
-    return parse_degradation(blur) if isinstance(blur, str) else build_degradation(_at(blur, root))
+    return parse_degradation(_at(blur, root))
 
 
 def _at(node: Any, root: Path) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel
+from unblur.models.initial import copy_image
 from unblur.models.registry import register
 
 
@@ -18,6 +19,11 @@ def conv_run(*channels: int) -> nn.Sequential:
     for before, after in itertools.pairwise(channels):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def convolutions(run: nn.Module) -> list[nn.Conv2d]:
+    """Those of a `conv_run`."""
+    return [layer for layer in run.children() if isinstance(layer, nn.Conv2d)]
 
 
 @register("late_fusion_unet")
@@ -45,6 +51,7 @@ class LateFusionUNet(RestorationModel):
         self.refine = conv_run(64, *[64] * refine_depth)
         self.fusion = conv_run(64 + 3, 128, 128)
         self.output = nn.Conv2d(128, 3, 1)
+        copy_image(*convolutions(self.fusion), self.output, source=64)
 
     def restore(self, x: Tensor) -> Tensor:
         skip1 = self.enc1(x)

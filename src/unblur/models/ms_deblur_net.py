@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel, pad_to_multiple
+from unblur.models.initial import copy_image, damp
 from unblur.models.registry import register
 
 
@@ -22,6 +23,7 @@ class ResBlock(nn.Module):
             nn.Conv2d(channels, channels, 5, padding=2),
             nn.BatchNorm2d(channels),
         )
+        damp(self.body[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -31,12 +33,10 @@ class Branch(nn.Sequential):
     """One scale: conv 5×5 → residual blocks → conv 5×5 → tanh."""
 
     def __init__(self, in_channels: int, num_blocks: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, 64, 5, padding=2),
-            *[ResBlock(64) for _ in range(num_blocks)],
-            nn.Conv2d(64, 3, 5, padding=2),
-            nn.Tanh(),
-        )
+        first, last = nn.Conv2d(in_channels, 64, 5, padding=2), nn.Conv2d(64, 3, 5, padding=2)
+        copy_image(first, source=in_channels - 3)  # the image is behind the coarser scale's output
+        copy_image(last)
+        super().__init__(first, *[ResBlock(64) for _ in range(num_blocks)], last, nn.Tanh())
 
 
 @register("ms_deblur_net")

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel
+from unblur.models.initial import copy_image
 from unblur.models.registry import ConfigError, register
 
 
@@ -26,6 +27,7 @@ class PlainCNN(RestorationModel):
             layers += [nn.Conv2d(width, width, kernel_size, padding=reach), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.output = nn.Conv2d(width, 3, kernel_size, padding=reach)
+        copy_image(*[each for each in layers if isinstance(each, nn.Conv2d)], self.output)
 
     def restore(self, x: Tensor) -> Tensor:
         return self.output(self.body(x))

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel
-from unblur.models.late_fusion_unet import conv_run
+from unblur.models.initial import copy_image
+from unblur.models.late_fusion_unet import conv_run, convolutions
 from unblur.models.registry import register
 
 
@@ -31,6 +32,9 @@ class UNet16(RestorationModel):
         )
         self.decoders = nn.ModuleList([conv_run(2 * o, o, o) for o in reversed(widths[:-1])])
         self.output = nn.Conv2d(width, 3, 1)
+        first, last = convolutions(self.encoders[0]), convolutions(self.decoders[-1])
+        copy_image(*first)
+        copy_image(*last, self.output, source=width)  # of the skip
 
     def restore(self, x: Tensor) -> Tensor:
         skips = []

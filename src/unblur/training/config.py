@@ -54,8 +54,8 @@ class DataConfig:
     train: `layout:path`, or a list of parts as in a `mix` file. root: what relative paths in train
         and val start from. val: another data set to validate on, instead of a split.
     subset: only the pairs of this subset, such as train.
-    blur: preset, file or spec for images without a blurred partner. val_blur: for validation;
-        the same by default. reblur: blur the sharp images even where there are partners.
+    blur: preset, file, spec or list of steps for images without a blurred partner. val_blur: for
+        validation; the same by default. reblur: blur the sharp images of pairs too.
     resize: height and width of all images. patches: rows and columns to cut each into.
     crop: side of training crops, null for whole images. val_crop: the same by default.
     flips, rotations, jitter, scale: augmentation (`data.Augmentation`).
@@ -70,8 +70,8 @@ class DataConfig:
     val: str | None = None
     subset: str | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
-    blur: str | None = None
-    val_blur: str | None = None
+    blur: str | list[Any] | None = None
+    val_blur: str | list[Any] | None = None
     reblur: bool = False
     resize: list[int] | None = None
     patches: list[int] | None = None

@@ -25,7 +25,7 @@ _DEEPEST = 10  # recipes based on one another
 
 _QUICK_STEPS, _QUICK_MACS = 2000, 4e13  # minutes of two cores
 _ENOUGH_STEPS = 1000  # fewer, of larger batches, teach less
-_QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 64, 8
+_QUICK_CROP, _QUICK_SIDE, _QUICK_VALIDATION = 96, 64, 32
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), quickly: bool = False) -> Recipe:
@@ -135,7 +135,7 @@ def quick(recipe: Recipe) -> Recipe:
     steps = min(trainer.max_steps or _QUICK_STEPS, _QUICK_STEPS, max(affordable, 40))
     epochs = 10
     # Small images are cheap, and their mean says little when they are few.
-    validated = _QUICK_VALIDATION * max(1, min(8, int(_QUICK_CROP**2 / area)))
+    validated = _QUICK_VALIDATION * max(1, min(2, int(_QUICK_CROP**2 / area)))
     return dataclasses.replace(
         recipe,
         name=f"{recipe.name}-quick",
