@@ -132,14 +132,14 @@ def test_a_process_that_is_killed(known: Path, tmp_path: Path) -> None:
 
     case = open_set(SetSpec(f"flat:{known}")).cases[0]
     with ProcessRestorer(ModelSpec("small", threads=1)) as restorer:
-        before = restorer.restore(case, case.load())
+        before = restorer.restore(case.load())
         assert before.peak_bytes is None or before.peak_bytes > 10e6
         assert restorer._process is not None
         restorer._process.kill()
         with pytest.raises(EvaluationError, match="process ended"):
-            restorer.restore(case, case.load())
+            restorer.restore(case.load())
         # The next image has a new one.
-        again = restorer.restore(case, case.load())
+        again = restorer.restore(case.load())
     assert np.array_equal(before.image, again.image)
 
 

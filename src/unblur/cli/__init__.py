@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from unblur import __version__
+from unblur.cli.benchmark import benchmark
 from unblur.cli.data import data
 from unblur.cli.demo import demo
 from unblur.cli.evaluate import evaluate
@@ -35,6 +36,7 @@ app.command()(info)
 app.command()(summary)
 app.command()(export)
 app.command()(evaluate)
+app.command()(benchmark)
 app.command(context_settings=RECIPE_OPTIONS)(train)
 app.command(context_settings=RECIPE_OPTIONS)(search)
 app.add_typer(data, name="data")

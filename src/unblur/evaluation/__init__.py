@@ -6,6 +6,14 @@
 """
 
 from unblur.evaluation.baselines import BASELINES
+from unblur.evaluation.benchmark import (
+    BENCHMARK_FILE,
+    Benchmark,
+    benchmark,
+    export_untrained,
+    in_runtimes,
+    write_benchmark,
+)
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.evaluate import Evaluation, Result, evaluate
 from unblur.evaluation.metrics import DEFAULT_METRICS, METRICS
@@ -15,9 +23,11 @@ from unblur.evaluation.sets import SetSpec, TestSet, open_set, read_suite
 
 __all__ = [
     "BASELINES",
+    "BENCHMARK_FILE",
     "DEFAULT_METRICS",
     "METRICS",
     "PROTOCOL_HELP",
+    "Benchmark",
     "Evaluation",
     "EvaluationError",
     "FunctionRestorer",
@@ -27,8 +37,12 @@ __all__ = [
     "Result",
     "SetSpec",
     "TestSet",
+    "benchmark",
     "evaluate",
+    "export_untrained",
+    "in_runtimes",
     "open_set",
     "parse_protocol",
     "read_suite",
+    "write_benchmark",
 ]

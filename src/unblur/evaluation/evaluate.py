@@ -232,7 +232,7 @@ def _case(
             rows[index] = {**basis, "skipped": "its kernel is not known"}
             continue
         try:
-            restored = restorers[index].restore(case, example)
+            restored = restorers[index].restore(example)
             values = protocol.measure(restored.image, example.sharp, metrics, lpips)
         except (EvaluationError, DataError) as error:
             rows[index] = {**basis, "error": str(error)}
@@ -264,7 +264,7 @@ def _pictures(result: Result, restorer: Restorer, protocol: Protocol) -> Iterato
         case = cases[row["name"]]
         with contextlib.suppress(DataError, BlurError, EvaluationError):
             example = _cut(case.load(), protocol)
-            restored = eight_bit(restorer.restore(case, example).image)
+            restored = eight_bit(restorer.restore(example).image)
             yield show(kind, row, example.blurred, restored, example.sharp)
 
 

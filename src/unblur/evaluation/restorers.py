@@ -23,7 +23,7 @@ from unblur.data.layouts import images_below
 from unblur.data.sources import FileSource
 from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.errors import EvaluationError
-from unblur.evaluation.sets import Case, Example
+from unblur.evaluation.sets import Example
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
 
@@ -87,7 +87,7 @@ class Restorer:
     about: About
     needs_kernel = False  # whether it is told the true kernel
 
-    def restore(self, case: Case, example: Example) -> Restored:
+    def restore(self, example: Example) -> Restored:
         """Raises EvaluationError when it fails on this image."""
         raise NotImplementedError
 
@@ -99,7 +99,7 @@ class Restorer:
 
 
 class FolderRestorer(Restorer):
-    """Images restored by something else, found by the names of the cases."""
+    """Images restored by something else, found by the names of the examples."""
 
     def __init__(self, spec: ModelSpec) -> None:
         root = Path(spec.model).expanduser()
@@ -114,10 +114,10 @@ class FolderRestorer(Restorer):
         stamps = [f"{n}|{p.stat().st_size}|{p.stat().st_mtime_ns}" for n, p in self._files.items()]
         self.about = About(spec.label, "restored images", _digest("\n".join(stamps).encode()))
 
-    def restore(self, case: Case, example: Example) -> Restored:
-        path = self._files.get(case.name)
+    def restore(self, example: Example) -> Restored:
+        path = self._files.get(example.name)
         if path is None:
-            raise EvaluationError(f"{self._root / case.name}: no such restored image")
+            raise EvaluationError(f"{self._root / example.name}: no such restored image")
         return Restored(FileSource(path).load().astype(np.float32) / np.float32(255))
 
 
@@ -128,7 +128,7 @@ class FunctionRestorer(Restorer):
         self._function = function
         self.about = About(label, "function")
 
-    def restore(self, case: Case, example: Example) -> Restored:
+    def restore(self, example: Example) -> Restored:
         import time
 
         image = example.blurred.astype(np.float32) / np.float32(255)
@@ -171,7 +171,7 @@ class ProcessRestorer(Restorer):
             self.about.trained_on = self.about.card.pop("trained_on", None)
         self.about.runtime = header.get("runtime", "")
 
-    def restore(self, case: Case, example: Example) -> Restored:
+    def restore(self, example: Example) -> Restored:
         if self._process is None:
             self._start()
         process = self._process

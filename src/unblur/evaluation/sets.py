@@ -70,6 +70,7 @@ class Example:
     sharp: NDArray[np.uint8]
     kernel: Kernel | None = None
     gamma: float | str | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Case:
                 f"{self.pair.name}: blurred is {given.shape[1]}×{given.shape[0]}, "
                 f"sharp {sharp.shape[1]}×{sharp.shape[0]}"
             )
-        return Example(given, sharp, kernel, _gamma(records))
+        return Example(given, sharp, kernel, _gamma(records), self.name)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class ResBlock(nn.Module):
             nn.Conv2d(channels, channels, 5, padding=2),
             nn.BatchNorm2d(channels),
         )
-        damp(self.body[-1])
+        damp(self.body[-1])  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
