@@ -111,26 +111,39 @@ def _is_measured(row: Row) -> bool:
     return "error" not in row and "skipped" not in row
 
 
+def not_identical(rows: Sequence[Row]) -> list[Row]:
+    """Those whose input differed from its target; all, if none did.
+
+    The PSNR of an identical input has no bound, and a few of them would outweigh all others.
+    """
+    return [row for row in rows if row.get("psnr_input") != BEST_PSNR] or list(rows)
+
+
+_WITHOUT_IDENTICAL = ("psnr_input", "psnr", "gain")
+
+
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
-    """The means of rows, over those that were measured."""
+    """The means of rows, over those that were measured; of PSNR, over `not_identical` ones."""
     measured = [row for row in rows if _is_measured(row)]
+    different = not_identical(measured)
     mean: dict[str, Any] = {}
     for name in dict.fromkeys(key for row in measured for key in row):
-        values = [row.get(name) for row in measured]
+        values = [row.get(name) for row in (different if name in _WITHOUT_IDENTICAL else measured)]
         numbers = [v for v in values if isinstance(v, float)]
         if name not in ("seconds",) and numbers:
             mean[name] = float(np.mean(numbers))
     if measured and "gain" in mean:
-        mean["worst_gain"] = min(row["gain"] for row in measured)
+        mean["worst_gain"] = min(row["gain"] for row in different)
     speeds = [r["seconds"] / r["megapixels"] for r in measured if r.get("seconds") is not None]
     mean.pop("megapixels", None)
     mean["seconds_per_megapixel"] = float(np.median(speeds)) if speeds else None
     mean["count"] = len(measured)
     mean["failed"] = sum("error" in row for row in rows)
     mean["skipped"] = sum("skipped" in row for row in rows)
-    # Their PSNR has no bound, and counts as BEST_PSNR.
     mean["identical"] = sum(row.get("psnr") == BEST_PSNR for row in measured)
-    mean["identical_input"] = sum(row.get("psnr_input") == BEST_PSNR for row in measured)
+    given = [row for row in measured if row.get("psnr_input") == BEST_PSNR]
+    mean["identical_input"] = len(given)
+    mean["psnr_of_identical"] = float(np.mean([row["psnr"] for row in given])) if given else None
     return mean
 
 

@@ -20,6 +20,7 @@ COLOURS = ("#2b8fd0", "#e06c1f", "#10a37f", "#cc79a7", "#d9a300", "#7a7fdc")
 INPUT_COLOUR = "#8a8a8a"
 _INK, _RULE = "#123456", "#d9dadb"  # stand-ins that the page's own colours replace
 _WIDTH, _HEIGHT = 5.2, 3.3  # inches
+_LEAST_SPAN = 0.5  # dB
 _SHOWN_PSNR = 60.0  # dB; what is nearer than that looks the same
 
 
@@ -116,12 +117,21 @@ def gain_against_input(results: Sequence[Result], palette: dict[str, str]) -> Pl
 def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], what: str) -> Plot:
     """dB gained against seconds per megapixel; points: (name, seconds, dB)."""
 
+    middle = np.sqrt(min(p[1] for p in points) * max(p[1] for p in points))
+    gains = [gain for _, _, gain in points]
+    # Differences that nobody sees must not fill the picture.
+    spare = max(0.0, _LEAST_SPAN - (max(gains) - min(gains))) / 2
+
     def draw(axes: Any) -> None:
         best = -np.inf
         front = []
         for name, seconds, gain in sorted(points, key=lambda point: (point[1], -point[2])):
             axes.plot(seconds, gain, "o", markersize=8, color=palette[name], label=name)
-            axes.annotate(name, (seconds, gain), (6, 5), textcoords="offset points", fontsize=8)
+            left = seconds > middle  # its name would leave the picture on the right
+            axes.annotate(
+                name, (seconds, gain), (-6 if left else 6, 5), textcoords="offset points",
+                fontsize=8, ha="right" if left else "left",
+            )  # fmt: skip
             if gain > best:
                 best = gain
                 front.append((seconds, gain))
@@ -132,6 +142,8 @@ def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], 
         axes.xaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="x", which="minor", labelsize=7)
         axes.set(xlabel="seconds per megapixel", ylabel="gain (dB)")
-        axes.margins(x=0.25, y=0.15)
+        axes.margins(x=0.15, y=0.15)
+        axes.update_datalim([(middle, min(gains) - spare), (middle, max(gains) + spare)])
+        axes.autoscale_view()
 
     return _draw(f"Gain against time, {what}", draw, 7)

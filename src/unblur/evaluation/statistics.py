@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unblur.evaluation.evaluate import Result
+from unblur.evaluation.evaluate import Result, not_identical
 
 DRAWS = 10_000
 _CLUSTERS = 5  # sequences, from which on they are what is drawn
@@ -43,7 +43,8 @@ def compare(first: Result, second: Result, seed: int = 0) -> Difference | None:
     B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7(1), 1979.
     """
     others = {row["name"]: row for row in second.measured}
-    common = [row for row in first.measured if row["name"] in others and "psnr" in row]
+    both = [row for row in first.measured if row["name"] in others and "psnr" in row]
+    common = not_identical(both)
     if len(common) < 2:
         return None
     differences = np.array([row["psnr"] - others[row["name"]]["psnr"] for row in common])

@@ -22,6 +22,8 @@ from unblur.training.config import NetworkConfig, Recipe
 from unblur.training.errors import TrainingError
 from unblur.training.optimizers import build_optimizer, build_schedule
 
+BEST_PSNR = 100.0  # of identical images, as in evaluation
+
 
 def build_network(config: NetworkConfig) -> RestorationModel:
     """The network of a recipe, from its weights if it names some. Raises ConfigError."""
@@ -51,7 +53,30 @@ def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
     """PSNR in dB of each image N×3×H×W in [0, 1], clamped and rounded to 8 bits; 100 at most."""
     first, second = (image.float().clamp(0, 1).mul(255).round() for image in (restored, sharp))
     error = (first - second).square().mean(dim=(1, 2, 3))
-    return 10 * torch.log10(255**2 / error.clamp(min=255**2 * 1e-10))
+    least = 255**2 * 10 ** (-BEST_PSNR / 10)
+    values = 10 * torch.log10(255**2 / error.clamp(min=least))
+    return values.where(error > least, BEST_PSNR)
+
+
+def psnr_sums(restored: Tensor, blurred: Tensor, sharp: Tensor) -> Tensor:
+    """Sums over the images of a batch that `psnr_means` makes means of; they can be added up.
+
+    PSNR restored and blurred and the number of images, of those that are not already identical to
+    the sharp one, and the same three of all.
+    """
+    values = torch.stack([psnr_of_images(image, sharp) for image in (restored, blurred)])
+    values = torch.cat([values, torch.ones_like(values[:1])])
+    different = psnr_of_images(blurred, sharp) < BEST_PSNR
+    return torch.cat([values[:, different].sum(dim=1), values.sum(dim=1)])
+
+
+def psnr_means(sums: Tensor) -> tuple[float, float]:
+    """(restored, blurred): without identical images, as `unblur evaluate` has it; if all are, 100.
+
+    The PSNR of identical images has no bound: a few of them would outweigh all others.
+    """
+    restored, blurred, count = sums[:3].tolist() if sums[2] else sums[3:].tolist()
+    return restored / count, blurred / count
 
 
 def ssim_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
@@ -173,12 +198,9 @@ class RestorationModule(LightningModule):
     def shown_metrics(self) -> dict[str, float]:
         """Loss terms, PSNR of the batch and its gain over the input. Waits for the device."""
         restored, blurred, sharp = (self.to_unit(image) for image in self._shown)
-        after, before = (
-            psnr_of_images(restored, sharp).mean(),
-            psnr_of_images(blurred, sharp).mean(),
-        )
+        after, before = psnr_means(psnr_sums(restored, blurred, sharp))
         values = {f"train/{name}": float(value) for name, value in self.terms.items()}
-        return {**values, "train/psnr": float(after), "train/gain": float(after - before)}
+        return {**values, "train/psnr": after, "train/gain": after - before}
 
     def to_unit(self, image: Tensor) -> Tensor:
         """The network's value range → [0, 1]."""
@@ -207,7 +229,7 @@ class RestorationModule(LightningModule):
                     average.copy_(value)
 
     def on_validation_epoch_start(self) -> None:
-        self._val = torch.zeros(5, device=self.device)
+        self._val = torch.zeros(8, device=self.device)
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         blurred, sharp = self.batch_images(batch)
@@ -216,18 +238,14 @@ class RestorationModule(LightningModule):
         place = index * self.trainer.world_size + self.trainer.global_rank
         samples = len(self.trainer.datamodule.val_samples)  # type: ignore[attr-defined]
         if place < samples:  # the others are repetitions that fill up the last ranks
-            measured = [
-                measure(image, sharp).sum()
-                for measure in (psnr_of_images, ssim_of_images)
-                for image in (restored, blurred)
-            ]
-            self._val += torch.stack([*measured, torch.tensor(float(len(sharp))).to(sharp)])
+            ssim = [ssim_of_images(image, sharp).sum() for image in (restored, blurred)]
+            self._val += torch.cat([psnr_sums(restored, blurred, sharp), torch.stack(ssim)])
 
     def on_validation_epoch_end(self) -> None:
         total = self.trainer.strategy.reduce(self._val, reduce_op="sum")
         assert isinstance(total, Tensor)  # noqa: S101
-        *sums, count = total.tolist()
-        psnr, psnr_input, ssim, ssim_input = (value / count for value in sums)
+        psnr, psnr_input = psnr_means(total[:6])
+        ssim, ssim_input = (total[6:] / total[5]).tolist()
         self.log("val/psnr", psnr)
         self.log("val/psnr_input", psnr_input)
         self.log("val/gain", psnr - psnr_input)

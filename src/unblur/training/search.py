@@ -28,7 +28,7 @@ from unblur.training.data import RestorationData
 from unblur.training.errors import TrainingError
 from unblur.training.recipe import overridden
 from unblur.training.reports import Row
-from unblur.training.restoration import psnr_of_images
+from unblur.training.restoration import psnr_means, psnr_sums
 from unblur.training.run import SUMMARY_FILE, plan_training, read_run, train
 
 _SAMPLERS = ("tpe", "random", "grid")
@@ -330,7 +330,7 @@ def _psnr(weights: Path, samples: Samples) -> tuple[float, float]:
     _, _, network = load_checkpoint(weights)
     assert isinstance(network, RestorationModel)  # noqa: S101  (it was trained here)
     low, high = network.value_range
-    sums = torch.zeros(2)
+    sums = torch.zeros(6)
     for sample in samples:
         blurred, sharp = (
             torch.from_numpy(image)[None] for image in (sample["blurred"], sample["sharp"])
@@ -338,9 +338,8 @@ def _psnr(weights: Path, samples: Samples) -> tuple[float, float]:
         with torch.no_grad():
             restored = network(blurred)
         restored, blurred, sharp = ((i - low) / (high - low) for i in (restored, blurred, sharp))
-        sums += torch.stack([psnr_of_images(image, sharp).mean() for image in (restored, blurred)])
-    after, before = (sums / len(samples)).tolist()
-    return after, before
+        sums += psnr_sums(restored, blurred, sharp)
+    return psnr_means(sums)
 
 
 def _write_cross(folder: Path, rows: list[dict[str, Any]]) -> None:
