@@ -32,6 +32,7 @@ from unblur.evaluation import (
 from unblur.evaluation.evaluate import Evaluation
 from unblur.evaluation.report import write_report
 from unblur.evaluation.statistics import compare
+from unblur.registry import ConfigError
 from unblur.training import read_recipe, train
 
 
@@ -240,6 +241,61 @@ def test_the_same_numbers_everywhere(
     assert "LEAK: exported was trained on" in result.output
     report = (tmp_path / "all" / "report.html").read_text()
     assert "Trained on what it is evaluated on" in report
+
+
+def test_images_that_were_sharp_already(known: Path) -> None:
+    """They are counted, and left out of means of PSNR; where all are, they count as 100 dB."""
+    for index in (0, 1):
+        name = f"train/blur/{'ab'[index]}/{index}.png"
+        (known / name).write_bytes((known / name.replace("blur", "sharp")).read_bytes())
+    (mixed,) = evaluate(
+        [FunctionRestorer(halfway, "halfway")], [open_set(SetSpec(f"flat:{known}"))]
+    ).results
+    mean = mixed.mean
+    assert (mean["count"], mean["identical_input"]) == (6, 2)
+    rest = [row for row in mixed.rows if row["psnr_input"] < 100]
+    assert len(rest) == 4
+    assert mean["psnr_input"] == pytest.approx(np.mean([row["psnr_input"] for row in rest]))
+    assert mean["worst_gain"] == min(row["gain"] for row in rest) > 0
+    assert mean["psnr_of_identical"] == pytest.approx(20 * math.log10(255 / 2))
+    assert mean["mse"] == pytest.approx(np.mean([row["mse"] for row in mixed.rows]))
+    (alike,) = evaluate(
+        [FunctionRestorer(halfway, "halfway")],
+        [open_set(SetSpec(f"sharp:{known / 'train' / 'sharp'}"))],
+    ).results
+    assert alike.mean["psnr_input"] == 100
+    assert alike.mean["psnr"] == pytest.approx(20 * math.log10(255 / 2))
+
+
+def test_sequences_are_chosen(known: Path) -> None:
+    data = open_set(SetSpec(f"flat:{known}", sequences=("b",)))
+    assert set(data.sequences) == {"train/b"}
+    with pytest.raises(ConfigError, match="train/a"):
+        open_set(SetSpec(f"flat:{known}", sequences=("c",)))
+
+
+def test_a_card_takes_what_was_measured(
+    recipe_file: Callable[..., Path], known: Path, tmp_path: Path
+) -> None:
+    folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
+    weights = folder / "checkpoints" / "last.safetensors"
+    out = tmp_path / "measured"
+    data = ["--data", f"flat:{known}", "--metrics", "psnr", "--threads", 1]
+    assert unblur("evaluate", "--model", weights, *data, "-o", out).exit_code == 0
+    model = tmp_path / "tiny.onnx"
+    exported = unblur("export", weights, "-o", model, "--measured", out / "metrics.json")
+    assert exported.exit_code == 0, exported.output
+    (shown,) = json.loads(unblur("models", model, "--json").output)
+    mean = json.loads((out / "metrics.json").read_text())["mean"]
+    assert shown["measured"] == {
+        f"flat:{known}": {key: round(mean[key], 2) for key in ("psnr_input", "psnr")}
+    }
+    (out / "metrics.json").write_text("[]")
+    refused = unblur(
+        "export", weights, "-o", tmp_path / "x.onnx", "--measured", out / "metrics.json"
+    )
+    assert refused.exit_code == 2
+    assert "not a metrics.json" in refused.output
 
 
 def test_restored_elsewhere(known: Path, tmp_path: Path) -> None:

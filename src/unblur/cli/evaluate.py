@@ -171,6 +171,9 @@ def evaluate(
         ),
     ] = False,
     subset: Annotated[str | None, typer.Option(help="Only this subset, such as test.")] = None,
+    sequence: Annotated[
+        list[str] | None, typer.Option(help="Only this sequence; repeatable.")
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Only the validation of a split.")
     ] = None,
@@ -228,6 +231,7 @@ def evaluate(
         models += [ModelSpec(str(folder), restored=True) for folder in restored or []]
         specs = parse_sets(
             data, blur, suite, each=each, reblur=reblur, subset=subset, count=count, seed=seed,
+            sequences=tuple(sequence or ()),
             split=None if split is None else str(split),
             resize=parse_pair(resize, "--resize", "256x448"),
         )  # fmt: skip

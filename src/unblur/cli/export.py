@@ -21,6 +21,13 @@ def export(
         Path | None,
         typer.Option(help="A JSON file with card fields: description, licence, training_data, …"),
     ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="metrics.json",
+            help="What `unblur evaluate` measured of it, for its card.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a network as an .onnx model file.
@@ -30,6 +37,8 @@ def export(
     if output.exists() and not overwrite:
         raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
     known: dict[str, Any] = _card_fields(card) if card else {}
+    if measured is not None:
+        known["measured"] = _measured(measured)
     with network_errors_for_people():
         from unblur.inference.export import export_model
         from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
@@ -73,3 +82,21 @@ def _card_fields(path: Path) -> dict[str, Any]:
             2,
         )
     return dict(fields)
+
+
+def _measured(path: Path) -> dict[str, dict[str, float]]:
+    """The means of an evaluation of one model, by set, as a card has them."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        results = content.get("results", [content])
+        models = {result["model"] for result in results}
+        means = {result["data"]: result["mean"] for result in results}
+        values = {
+            name: {key: round(float(mean[key]), 2) for key in ("psnr_input", "psnr")}
+            for name, mean in means.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise fail(f"{path}: is not a metrics.json of `unblur evaluate` ({error})", 2) from None
+    if len(models) > 1:
+        raise fail(f"{path}: is of {len(models)} models; measure this one alone", 2)
+    return values

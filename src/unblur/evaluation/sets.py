@@ -41,7 +41,8 @@ class SetSpec:
     blur: for images without a blurred partner: a preset, file, spec, or steps as YAML has them.
     each: every alternative of the blur, such as each kernel of a folder, on every image; otherwise
         one is drawn for each image. reblur: blur the sharp images of pairs too.
-    subset: only this one, such as test. split: a split file whose validation is used.
+    subset: only this one, such as test. sequences: only these; the last part of a name will do.
+    split: a split file whose validation is used.
     resize: height and width. count: at most so many images, evenly spread. seed: of the blur; the
         same images come out as of `unblur data synthesize` with it.
     """
@@ -52,6 +53,7 @@ class SetSpec:
     each: bool = False
     reblur: bool = False
     subset: str | None = None
+    sequences: tuple[str, ...] = ()
     split: str | None = None
     resize: tuple[int, int] | None = None
     count: int | None = None
@@ -129,6 +131,8 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
     dataset = open_dataset(spec.data, root)
     if spec.subset is not None:
         dataset = replace(dataset, pairs=tuple(p for p in dataset.pairs if p.subset == spec.subset))
+    if spec.sequences:
+        dataset = replace(dataset, pairs=tuple(_of_sequences(dataset, spec.sequences)))
     if spec.split is not None:
         part = read_split(root / Path(spec.split).expanduser()).part(dataset, "val")
         dataset = replace(dataset, pairs=tuple(part))
@@ -149,6 +153,17 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
         raise EvaluationError(f"{dataset.spec}: there are no images in it to evaluate on")
     cases = _cases(dataset, pairs, spec, degradation)
     return TestSet(spec.name or _name(spec), spec, tuple(_labelled(cases)), dataset.problems)
+
+
+def _of_sequences(dataset: Dataset, wanted: Sequence[str]) -> list[Pair]:
+    known = {pair.sequence for pair in dataset.pairs}
+    chosen = set()
+    for name in wanted:
+        found = {each for each in known if each == name or each.endswith(f"/{name}")}
+        if not found:
+            raise unknown(f"sequence of {dataset.spec}", name, sorted(known))
+        chosen |= found
+    return [pair for pair in dataset.pairs if pair.sequence in chosen]
 
 
 def _degradation(blur: str | list[Any] | dict[str, Any], root: Path) -> Degradation:
@@ -270,7 +285,7 @@ def _spec(path: Path, number: int, values: object) -> SetSpec:
     fields: dict[str, tuple[type, ...]] = {
         "data": (str, list), "name": (str,), "blur": (str, list, dict), "each": (bool,),
         "reblur": (bool,), "subset": (str,), "split": (str,), "resize": (list,), "count": (int,),
-        "seed": (int,),
+        "seed": (int,), "sequences": (list,),
     }  # fmt: skip
     for key, value in values.items():
         if key not in fields:
@@ -282,6 +297,8 @@ def _spec(path: Path, number: int, values: object) -> SetSpec:
         if len(settings["resize"]) != 2:
             raise ConfigError(f"{place}: resize takes height and width")
         settings["resize"] = tuple(settings["resize"])
+    if "sequences" in settings:
+        settings["sequences"] = tuple(str(name) for name in settings["sequences"])
     return SetSpec(**settings)
 
 
