@@ -117,7 +117,8 @@ def gain_against_input(results: Sequence[Result], palette: dict[str, str]) -> Pl
 def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], what: str) -> Plot:
     """dB gained against seconds per megapixel; points: (name, seconds, dB)."""
 
-    middle = np.sqrt(min(p[1] for p in points) * max(p[1] for p in points))
+    fastest, slowest = min(p[1] for p in points), max(p[1] for p in points)
+    middle = np.sqrt(fastest * slowest)
     gains = [gain for _, _, gain in points]
     # Differences that nobody sees must not fill the picture.
     spare = max(0.0, _LEAST_SPAN - (max(gains) - min(gains))) / 2
@@ -139,7 +140,8 @@ def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], 
         axes.step(xs, ys, where="post", color=INPUT_COLOUR, linewidth=1, linestyle=":")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
+        # Where there are several powers of ten, labels between them would overlap.
+        axes.xaxis.set_minor_formatter("{x:g}" if slowest < 8 * fastest else "")
         axes.tick_params(axis="x", which="minor", labelsize=7)
         axes.set(xlabel="seconds per megapixel", ylabel="gain (dB)")
         axes.margins(x=0.15, y=0.15)
