@@ -11,6 +11,13 @@ Base = TypeVar("Base")
 Class = TypeVar("Class", bound="type[Any]")
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}  # of options
+# torch's own words for a width of zero or a negative depth
+_TORCH_ERRORS = (
+    TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError, LookupError,
+)  # fmt: skip
+
+
 class ConfigError(ValueError):
     """A name or an option that does not exist, or a value that it cannot have."""
 
@@ -60,14 +67,18 @@ class Registry(Generic[Base]):
     def create(self, name: str, **options: Any) -> Base:
         """An instance. Raises ConfigError, which lists what is valid, for what does not exist."""
         valid = self.options(name)
-        for option in options:
+        for option, value in options.items():
             if option not in valid:
                 raise unknown(f"option of {name}", option, valid)
+            kind = type(valid[option])
+            if kind in _KINDS and not (
+                type(value) is kind or (kind is float and type(value) is int)
+            ):
+                raise ConfigError(f"{name}: {option} takes {_KINDS[kind]}, not {value!r}")
         try:
             return self._classes[name](**options)
         except ConfigError:
             raise
-        except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
-            # torch's own words for a width of zero or a depth that is no number
+        except _TORCH_ERRORS as error:
             shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
             raise ConfigError(f"{name} cannot be built with {shown} ({error})") from error

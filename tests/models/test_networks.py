@@ -147,9 +147,14 @@ def test_unknown_names_list_the_valid_ones() -> None:
         create_model("late_fusion_unet", refine=3)
     with pytest.raises(ConfigError, match="'instance' or None"):
         create_model("light_unet", norm="batch")
-    for options in ({"width": 0}, {"width": "abc"}, {"width": -1}):
+    for width in (0, -1):
         with pytest.raises(ConfigError, match="nafnet cannot be built with width"):
-            create_model("nafnet", **options)
+            create_model("nafnet", width=width)
+    for wrong in ("abc", 1.5, [1], True):
+        with pytest.raises(ConfigError, match="width takes a whole number"):
+            create_model("unet16", width=wrong)
+    with pytest.raises(ConfigError, match="unet16 cannot be built with width=0"):
+        create_model("unet16", width=0)
     assert model_options("late_fusion_unet") == {"refine_depth": 5}
 
 
