@@ -413,3 +413,19 @@ def test_mistakes(known: Path, tmp_path: Path) -> None:
         assert result.exit_code == code, (arguments, result.output)
         assert words in result.output, (arguments, result.output)
         assert "Traceback" not in result.output
+
+
+def test_a_suite_says_its_settings_itself(known: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "- {data: 'flat:known', name: all}\n- {data: 'flat:known', name: b, sequences: [b]}\n"
+    )
+    common = ["evaluate", "--suite", suite, "--root", tmp_path, "--model", "unsharp"]
+    common += ["--metrics", "psnr"]
+    refused = unblur(*common, "--seed", 0, "--blur", "photo", "-o", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "blur, seed: for --data" in refused.output
+    result = unblur(*common, "--count", 4, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "out" / "metrics.json").read_text())["results"]
+    assert [(r["data"], r["mean"]["count"]) for r in results] == [("all", 4), ("b", 3)]

@@ -103,8 +103,7 @@ def benchmark(
         sets: list[Any] = []
         if data or suite:
             sets = [
-                open_set(spec, root, rules.patches)
-                for spec in parse_sets(data, blur, suite, count=count)
+                open_set(spec, root, rules.patches) for spec in parse_sets(data, blur, suite, count)
             ]
         texts = model or ([] if network else list(shipped_models()))
         candidates = in_runtimes(parse_models(texts, "auto", device, threads), runtimes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,17 +87,27 @@ def split_name(text: str) -> tuple[str, str]:
 
 
 def parse_sets(
-    data: list[str] | None, blur: list[str] | None, suite: Path | None, **settings: object
+    data: list[str] | None,
+    blur: list[str] | None,
+    suite: Path | None,
+    count: int | None,
+    **settings: object,
 ) -> list[SetSpec]:
-    """The sets of --data under each --blur, and those of a suite."""
+    """The sets of --data under each --blur, and those of a suite, of at most `count` images."""
     from unblur.evaluation import SetSpec, read_suite
 
-    sets = read_suite(suite) if suite is not None else []
+    sets = [] if suite is None else read_suite(suite)
+    given = {name: value for name, value in settings.items() if value not in (None, False, ())}
     for each in data or []:
-        sets += [SetSpec(each, blur=one, **settings) for one in blur or [None]]  # type: ignore[arg-type, list-item]
+        sets += [SetSpec(each, blur=one, **given) for one in blur or [None]]  # type: ignore[arg-type, list-item]
+    if sets and not data and (blur or given):
+        names = ", ".join(["blur"] * bool(blur) + list(given))
+        raise fail(f"{names}: for --data; a suite says such things of each of its sets", 2)
     if not sets:
         raise fail("name what to evaluate on: --data layout:path, or --suite FILE.yaml", 2)
-    return sets
+    if count is None:
+        return sets
+    return [replace(spec, count=min(count, spec.count or count)) for spec in sets]
 
 
 def print_summary(evaluation: Evaluation) -> None:
@@ -184,7 +195,7 @@ def evaluate(
     count: Annotated[
         int | None, typer.Option(min=1, help="At most so many images of a set, evenly spread.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the blur.")] = 42,
+    seed: Annotated[int | None, typer.Option(help="Of the blur.", show_default="42")] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -230,10 +241,9 @@ def evaluate(
         models = parse_models(texts, runtime, device, threads)
         models += [ModelSpec(str(folder), restored=True) for folder in restored or []]
         specs = parse_sets(
-            data, blur, suite, each=each, reblur=reblur, subset=subset, count=count, seed=seed,
-            sequences=tuple(sequence or ()),
-            split=None if split is None else str(split),
-            resize=parse_pair(resize, "--resize", "256x448"),
+            data, blur, suite, count, each=each, reblur=reblur, subset=subset,
+            sequences=tuple(sequence or ()), split=None if split is None else str(split),
+            resize=parse_pair(resize, "--resize", "256x448"), seed=seed,
         )  # fmt: skip
         sets = [open_set(spec, root, rules.patches) for spec in specs]
         with progress_bar("evaluating") as progress:
