@@ -29,7 +29,7 @@ from unblur.evaluation import (
     open_set,
     parse_protocol,
 )
-from unblur.evaluation.evaluate import Evaluation
+from unblur.evaluation.evaluate import Evaluation, file_name
 from unblur.evaluation.report import write_report
 from unblur.evaluation.statistics import compare
 from unblur.registry import ConfigError
@@ -429,3 +429,104 @@ def test_a_suite_says_its_settings_itself(known: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "out" / "metrics.json").read_text())["results"]
     assert [(r["data"], r["mean"]["count"]) for r in results] == [("all", 4), ("b", 3)]
+
+
+def test_an_interrupted_report_is_made_again(known: Path, tmp_path: Path) -> None:
+    data, out = open_set(SetSpec(f"flat:{known}")), tmp_path / "out"
+
+    def interrupted(_: Evaluation) -> None:
+        raise KeyboardInterrupt
+
+    calls = []
+
+    def counted(image: np.ndarray) -> np.ndarray:
+        calls.append(image)
+        return halfway(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([FunctionRestorer(counted, "m")], [data], folder=out, report=interrupted)
+    assert not (out / "metrics.json").exists()
+    evaluation = evaluate(
+        [FunctionRestorer(counted, "m")], [data], folder=out,
+        report=lambda each: write_report(each, out),
+    )  # fmt: skip
+    assert (len(calls), len(evaluation.results[0].rows)) == (6, 6)
+    assert (out / "report.html").is_file()
+    assert (out / "metrics.json").is_file()
+
+
+def test_a_kernel_that_changed_is_another_evaluation(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    restorer = FunctionRestorer(halfway, "m")
+
+    def interrupted(_: Evaluation) -> None:
+        raise KeyboardInterrupt
+
+    specs = []
+    for shape in ((1, 9), (9, 1)):
+        kernel = tmp_path / str(shape) / "k.npy"
+        kernel.parent.mkdir()
+        np.save(kernel, np.full(shape, 1 / 9, np.float32))
+        blur = [{"kernels": {"path": str(kernel)}}]
+        specs.append(SetSpec(f"sharp:{photos}", "set", blur=blur, count=2))
+    first, second = specs
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([restorer], [open_set(first)], folder=out, report=interrupted)
+    with pytest.raises(EvaluationError, match="unfinished evaluation of other"):
+        evaluate([restorer], [open_set(second)], folder=out)
+    (fresh,) = evaluate([restorer], [open_set(second)]).results
+    (replaced,) = evaluate([restorer], [open_set(second)], folder=out, overwrite=True).results
+    assert [r["psnr_input"] for r in replaced.rows] == [r["psnr_input"] for r in fresh.rows]
+
+
+def test_means_over_fewer_images_win_nothing(known: Path, tmp_path: Path) -> None:
+    """A model that failed on all but its easiest image is neither best nor on the Pareto plot."""
+    parts = [tmp_path / "all", tmp_path / "easy"]
+    for index in range(6):
+        name = f"train/{'ab'[index % 2]}/{index}.png"
+        with Image.open(known / "train" / "blur" / name.removeprefix("train/")) as image:
+            for part in parts if index == 1 else parts[:1]:
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                image.save(part / name)
+    out = tmp_path / "out"
+    result = unblur(
+        "evaluate", "--restored", parts[0], "--restored", f"fewer={parts[1]}",
+        "--data", f"pairs=flat:{known}", "--metrics", "psnr", "-o", out,
+    )  # fmt: skip
+    assert result.exit_code == 1
+    whole, fewer = json.loads((out / "metrics.json").read_text())["results"]
+    assert (whole["data"], fewer["model"], fewer["mean"]["count"]) == ("pairs", "fewer", 1)
+    assert fewer["mean"]["psnr"] > whole["mean"]["psnr"]
+    assert "on 1 of 6 images" in result.output
+    assert f"input {whole['mean']['psnr_input']:.2f} dB" in result.output
+    report = (out / "report.html").read_text()
+    assert 'class="best"' not in report
+    assert "on 1</small>" in report
+
+
+def test_restored_folders_must_be_unambiguous(known: Path, tmp_path: Path) -> None:
+    data = [open_set(SetSpec(f"flat:{known}"))]
+    for name in ("x.png", "x.webp"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(EvaluationError, match="which is it"):
+        evaluate([ModelSpec(str(tmp_path), restored=True)], data)
+
+
+def test_what_a_python_model_gets_wrong_costs_an_image(known: Path) -> None:
+    def wrong(image: np.ndarray) -> np.ndarray:
+        if image.mean() > 0.5:
+            raise RuntimeError("too bright")
+        return np.where(image == image.max(), np.nan, image)
+
+    (result,) = evaluate(
+        [FunctionRestorer(wrong, "wrong")], [open_set(SetSpec(f"flat:{known}"))]
+    ).results
+    assert (len(result.failed), result.mean["count"]) == (6, 0)
+    assert "no numbers" in " ".join(row["error"] for row in result.failed)
+
+
+def test_file_names_differ_where_texts_do() -> None:
+    long = "sharp:/some/long/path/of/a/user/with/many/folders/and/photos/of/last/summer/blur sigma="
+    texts = [f"{long}1", f"{long}2", "a/b", "a-b", "", "?"]
+    assert len({file_name(text) for text in texts}) == len(texts)
+    assert file_name("small") == "small"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 from PIL import Image
 
 from unblur.blur import convolve, gaussian_kernel, parse_degradation
-from unblur.data import DataError, open_dataset, synthesize
+from unblur.data import (
+    DataError,
+    in_patches,
+    open_dataset,
+    resized,
+    synthesize,
+    without_blurred,
+)
 from unblur.evaluation import EvaluationError, SetSpec, open_set, read_suite
 from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.metrics import psnr
@@ -128,3 +136,42 @@ def test_what_cannot_be_opened(photos: Path, tmp_path: Path) -> None:
         open_set(SetSpec(f"sharp:{photos}", subset="test"))
     with pytest.raises(DataError, match="no such file"):
         open_set(SetSpec(f"sharp:{tmp_path / 'absent'}"))
+
+
+def test_kernels_are_known_only_where_one_made_the_blur(photos: Path) -> None:
+    def known(blur: str) -> bool:
+        data = open_set(SetSpec(f"sharp:{photos}", blur=blur, count=1))
+        return data.cases[0].load().kernel is not None
+
+    assert known("gaussian:sigma=2+noise:read=0.01+jpeg:quality=80")
+    for blur in ("gaussian:sigma=2+motion:length=9", "gaussian:sigma=2+sharpen:amount=1"):
+        assert not known(blur)
+    data = open_dataset(f"sharp:{photos}")
+    pairs = [replace(p, blurred=p.sharp, kernel="k.npy", blur=({"step": "x"},)) for p in data.pairs]
+    paired = replace(data, pairs=tuple(pairs))
+    assert {pair.kernel for pair in in_patches(paired, 2, 2).pairs} == {"k.npy"}
+    for changed in (resized(paired, 40, 60), without_blurred(paired)):
+        assert {pair.kernel for pair in changed.pairs} == {None}
+
+
+def test_small_images_and_baselines(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((10, 12, 3)).astype(np.float32)
+    blurred = np.rint(image * 255).astype(np.uint8)
+    kernel = np.full((7, 7), 1 / 49, np.float32)
+    for name, baseline in BASELINES.items():
+        restored = baseline.restore(image, Example(blurred, blurred, kernel))
+        assert restored.shape == image.shape, name
+        assert np.isfinite(restored).all(), name
+    tiny = image[:1, :1]
+    with pytest.raises(EvaluationError, match="too small"):
+        BASELINES["wiener"].restore(tiny, Example(blurred[:1, :1], blurred[:1, :1], kernel))
+
+
+@pytest.mark.parametrize(
+    "line", ["count: -1", "count: true", "resize: [a, b]", "resize: [0, 5]", "each: 1", "seed: x"]
+)
+def test_a_suite_with_odd_values(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(f"- data: sharp:x\n  {line}\n")
+    with pytest.raises(ConfigError, match=line.split(":")[0]):
+        read_suite(path)

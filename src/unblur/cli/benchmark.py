@@ -96,6 +96,8 @@ def benchmark(
         from unblur.inference import shipped_models
         from unblur.inference.runtimes import installed_runtimes
 
+        if output is not None and output.is_file():
+            raise fail(f"{output}: is a file; name a folder", 2)
         if output is not None and (output / BENCHMARK_FILE).exists() and not overwrite:
             raise fail(f"{output / BENCHMARK_FILE}: exists; name another folder, or --overwrite", 1)
         runtimes = runtime or installed_runtimes()

@@ -32,7 +32,7 @@ DataOption = Annotated[
     list[str] | None,
     typer.Option(
         "--data",
-        metavar="DATA",
+        metavar="[NAME=]DATA",
         help="layout:path, as in `unblur data check`; repeatable.",
     ),
 ]
@@ -83,7 +83,7 @@ def parse_models(
 def split_name(text: str) -> tuple[str, str]:
     """NAME=VALUE in two; a path that holds an = has no name."""
     name, equals, value = text.partition("=")
-    return (name, value) if equals and "/" not in name and "\\" not in name else ("", text)
+    return (name, value) if equals and not set(name) & set("/\\:") else ("", text)
 
 
 def parse_sets(
@@ -97,9 +97,13 @@ def parse_sets(
     from unblur.evaluation import SetSpec, read_suite
 
     sets = [] if suite is None else read_suite(suite)
-    given = {name: value for name, value in settings.items() if value not in (None, False, ())}
+    nothing = (None, False, ())
+    given = {k: v for k, v in settings.items() if not any(v is each for each in nothing)}
     for each in data or []:
-        sets += [SetSpec(each, blur=one, **given) for one in blur or [None]]  # type: ignore[arg-type, list-item]
+        name, spec = split_name(each)
+        for one in blur or [None]:  # type: ignore[list-item]
+            named = f"{name}, {one}" if name and len(blur or []) > 1 else name or None
+            sets.append(SetSpec(spec, named, blur=one, **given))  # type: ignore[arg-type]
     if sets and not data and (blur or given):
         names = ", ".join(["blur"] * bool(blur) + list(given))
         raise fail(f"{names}: for --data; a suite says such things of each of its sets", 2)
@@ -112,12 +116,14 @@ def parse_sets(
 
 def print_summary(evaluation: Evaluation) -> None:
     """The means of each set, and what a reader must know of them."""
+    from unblur.evaluation.evaluate import input_of
+
     width = max(len(model.label) for model in evaluation.models)
     typer.echo(f"protocol {evaluation.protocol.name}")
     for data in evaluation.sets:
         results = evaluation.of_set(data.name)
-        given = next((r.mean["psnr_input"] for r in results if "psnr_input" in r.mean), None)
-        known = "" if given is None else f", input {given:.2f} dB"
+        given = input_of(results)
+        known = "" if given is None else f", input {given['psnr_input']:.2f} dB"
         typer.echo(f"\n{data.name}: {len(data.cases)} images{known}")
         for result in results:
             typer.echo(f"  {result.model.label:{width}}  {_measures(result)}")
@@ -140,8 +146,8 @@ def _measures(result: Result) -> str:
         words.append(f"SSIM {mean['ssim']:.4f}")
     if mean["seconds_per_megapixel"] is not None:
         words.append(f"{mean['seconds_per_megapixel']:.2f} s/MP")
-    if mean["failed"]:
-        words.append(f"{mean['failed']} failed")
+    if mean["count"] < len(result.data.cases):
+        words.append(f"on {mean['count']} of {len(result.data.cases)} images")
     return "  ".join(words)
 
 
@@ -165,9 +171,9 @@ def evaluate(
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder for the results.")],
     model: ModelOption = None,
     restored: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            metavar="FOLDER",
+            metavar="[NAME=]FOLDER",
             help="Images restored elsewhere, named as in the data; repeatable.",
         ),
     ] = None,
@@ -227,7 +233,7 @@ def evaluate(
     with evaluation_errors_for_people():
         from unblur.evaluation import METRICS, ModelSpec, open_set, parse_protocol
         from unblur.evaluation import evaluate as run
-        from unblur.evaluation.report import write_report
+        from unblur.evaluation.report import REPORT_FILE, write_report
         from unblur.registry import unknown
 
         names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -239,7 +245,9 @@ def evaluate(
         rules = parse_protocol(protocol)
         texts = model or (None if restored else ["small"])
         models = parse_models(texts, runtime, device, threads)
-        models += [ModelSpec(str(folder), restored=True) for folder in restored or []]
+        for text in restored or []:
+            name, path = split_name(text)
+            models.append(ModelSpec(path, restored=True, name=name))
         specs = parse_sets(
             data, blur, suite, count, each=each, reblur=reblur, subset=subset,
             sequences=tuple(sequence or ()), split=None if split is None else str(split),
@@ -250,8 +258,8 @@ def evaluate(
             results = run(
                 models, sets, rules, metrics=names, folder=output, overwrite=overwrite, save=save,
                 pictures=True, lpips_weights=lpips_weights, progress=progress,
+                report=lambda evaluation: write_report(evaluation, output),
             )  # fmt: skip
-        report = write_report(results, output)
     print_summary(results)
-    typer.echo(f"{report}")
+    typer.echo(f"{output / REPORT_FILE}")
     report_failures(results)

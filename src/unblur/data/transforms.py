@@ -24,12 +24,13 @@ def _with_sources(pair: Pair, change: Callable[[ImageSource], ImageSource]) -> P
 
 
 def resized(dataset: Dataset, height: int, width: int) -> Dataset:
-    """Every image at one size, whatever its proportions were."""
+    """Every image at one size, whatever its proportions were; known kernels are so no longer."""
 
     def change(source: ImageSource) -> ImageSource:
         return ResizedSource(source, width, height)
 
-    return replace(dataset, pairs=tuple(_with_sources(pair, change) for pair in dataset.pairs))
+    pairs = [replace(_with_sources(pair, change), kernel=None) for pair in dataset.pairs]
+    return replace(dataset, pairs=tuple(pairs))
 
 
 def in_patches(dataset: Dataset, rows: int, columns: int) -> Dataset:
@@ -54,7 +55,8 @@ def in_patches(dataset: Dataset, rows: int, columns: int) -> Dataset:
 
 def without_blurred(dataset: Dataset) -> Dataset:
     """Only the sharp images, so that blur is made anew."""
-    return replace(dataset, pairs=tuple(replace(pair, blurred=None) for pair in dataset.pairs))
+    pairs = [replace(pair, blurred=None, kernel=None, blur=()) for pair in dataset.pairs]
+    return replace(dataset, pairs=tuple(pairs))
 
 
 def averaged(dataset: Dataset, frames: FrameAverage, seed: int = 0) -> Dataset:

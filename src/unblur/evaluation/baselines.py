@@ -23,6 +23,7 @@ Floats = NDArray[np.float32]
 _WIENER_BALANCE = 0.002
 _ITERATIONS = 60
 _BLIND_ITERATIONS = 15  # a guessed kernel amplifies its own errors
+_LEAST = 3  # pixels a side; of Wiener's Laplacian
 _BLIND_ROUNDS, _BLIND_STEPS, _BLIND_SIDE, _BLIND_REGION = 8, 5, 15, 512
 
 
@@ -60,16 +61,17 @@ def blind_richardson_lucy(image: Floats, example: Example) -> Floats:
     from scipy.signal import fftconvolve
 
     height, width = image.shape[:2]
+    side = min(_BLIND_SIDE, (min(height, width) - 1) // 2 * 2 + 1)
     top, left = max(0, height - _BLIND_REGION) // 2, max(0, width - _BLIND_REGION) // 2
     region = image[top : top + _BLIND_REGION, left : left + _BLIND_REGION]
     blurred = region.mean(axis=2).astype(np.float64) + 1e-3
-    kernel = gaussian_kernel(_BLIND_SIDE / 6, _BLIND_SIDE).astype(np.float64)
+    kernel = gaussian_kernel(side / 6, side).astype(np.float64)
     sharp = blurred.copy()
 
     def ratio() -> NDArray[np.float64]:
         return np.asarray(blurred / np.maximum(fftconvolve(sharp, kernel, "same"), 1e-6))
 
-    middle = _BLIND_SIDE // 2
+    middle = side // 2
     for _ in range(_BLIND_ROUNDS):
         for _ in range(_BLIND_STEPS):
             # The correlation of image and ratio, at the few shifts that a kernel has.
@@ -111,6 +113,8 @@ def _with_kernel(
     kernel = example.kernel
     if kernel is None:
         raise EvaluationError("the true kernel, which this method is told, is not known")
+    if min(image.shape[:2]) < _LEAST:
+        raise EvaluationError(f"is smaller than {_LEAST} pixels, too small to be deconvolved")
     light = _to_light(image, example.gamma)
     top, left = (min(2 * k, n - 1) for k, n in zip(kernel.shape, light.shape, strict=False))
     padded = np.pad(light, [(top, top), (left, left), (0, 0)], mode="reflect")

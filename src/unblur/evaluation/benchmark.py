@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from unblur.demo import draw_scene, shaken
-from unblur.evaluation.evaluate import Evaluation, evaluate
+from unblur.evaluation.evaluate import Evaluation, evaluate, require_different
 from unblur.evaluation.plots import colours, pareto
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import ModelSpec, Restorer, open_restorer
@@ -124,6 +124,9 @@ def benchmark(
     the machine does slows all of them; medians are compared. Each has a process of its own.
     Raises EvaluationError, ModelError.
     """
+    require_different([each.label for each in candidates], "models")
+    if sets:
+        require_different([data.name for data in sets], "sets")
     photo = _photo(megapixels)
     example = Example(photo, photo)
     with ExitStack() as stack:

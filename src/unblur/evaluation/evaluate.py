@@ -159,26 +159,28 @@ def evaluate(
     pictures: bool = False,
     lpips_weights: Path | None = None,
     progress: Progress | None = None,
+    report: Callable[[Evaluation], object] | None = None,
 ) -> Evaluation:
     """Restore every image of every set with every model, and measure.
 
     folder: where metrics.json and metrics.csv are written; an interrupted evaluation of the same
         models, sets and protocol goes on there. save: also write the restored images.
-    pictures: fill in each result's `shown`.
+    pictures: fill in each result's `shown`. report: called with the evaluation before metrics.json
+        is written, so that it, too, is made when an interrupted evaluation goes on.
     The models take turns at each image, in changing order, so that their times are comparable.
     Raises EvaluationError or ModelError before anything is restored; what fails later is in the
     rows.
     """
     protocol = protocol or Protocol()
-    _require_different([data.name for data in sets], "sets")
+    require_different([data.name for data in sets], "sets")
     lpips = Lpips(lpips_weights) if "lpips" in metrics else None
     with ExitStack() as stack:
         restorers = [
             stack.enter_context(model if isinstance(model, Restorer) else open_restorer(model))
             for model in models
         ]
-        _require_different([restorer.about.label for restorer in restorers], "models")
-        log = _Log(folder, _signature(restorers, sets, protocol, metrics), overwrite)
+        require_different([restorer.about.label for restorer in restorers], "models")
+        log = _Log(folder, _signature(restorers, sets, protocol, metrics, lpips), overwrite)
         stack.enter_context(log)
         results = [
             Result(each.about, data, protocol, [], _leak(each.about, data))
@@ -208,6 +210,8 @@ def evaluate(
             for result, restorer in zip(results, restorers * len(sets), strict=True):
                 result.shown = list(_pictures(result, restorer, protocol))
     evaluation = Evaluation(protocol, tuple(metrics), results)
+    if report is not None:
+        report(evaluation)
     if folder is not None:
         _write(evaluation, folder)
         log.forget()
@@ -298,7 +302,8 @@ def _leak(about: About, data: TestSet) -> Leak | None:
     return find_leak(Split("sequence", data.name, {}, dict(data.sequences)), trained)
 
 
-def _require_different(labels: Sequence[str], what: str) -> None:
+def require_different(labels: Sequence[str], what: str) -> None:
+    """Raise EvaluationError where there are none, or two have one name."""
     if not labels:
         raise EvaluationError(f"name the {what} to evaluate")
     for label in labels:
@@ -311,23 +316,37 @@ def _signature(
     sets: Sequence[TestSet],
     protocol: Protocol,
     metrics: Sequence[str],
+    lpips: Lpips | None,
 ) -> str:
     """Changes with everything that results depend on."""
     digest = hashlib.sha256()
     for data in sets:
         for case in data.cases:
-            digest.update(f"{case.name}|{case.pair.sharp.key}\n".encode())
+            words: list[object] = [case.name, case.pair.sharp.key, case.pair.kernel]
             if case.pair.blurred is not None:
-                digest.update(case.pair.blurred.key.encode())
+                words.append(case.pair.blurred.key)
+            if case.drawn is not None:
+                words += [case.drawn.records, *((k.shape, k.tobytes()) for k in case.drawn.kernels)]
+            digest.update(repr(words).encode())
     values = {
         "version": __version__,
         "protocol": protocol.name,
         "metrics": list(metrics),
         "sets": [{"name": data.name, **plain(data.spec)} for data in sets],
         "images": digest.hexdigest(),
-        "models": [[r.about.label, r.about.fingerprint, r.about.runtime] for r in restorers],
+        "lpips": None if lpips is None else lpips.fingerprint,
+        "models": [
+            [r.about.label, r.about.fingerprint, r.about.runtime, r.about.threads]
+            for r in restorers
+        ],
     }
     return json.dumps(values, sort_keys=True)
+
+
+def input_of(results: Sequence[Result]) -> dict[str, Any] | None:
+    """The mean of one set's result that measured most images: its input stands for the set's."""
+    means = [result.mean for result in results if "psnr_input" in result.mean]
+    return max(means, key=lambda mean: mean["count"], default=None)
 
 
 class _Log:
@@ -395,16 +414,22 @@ def _saver(folder: Path | None, data: TestSet) -> Saver:
 
     def save(model: str, name: str, image: Floats) -> None:
         path = folder / "restored" / file_name(model) / file_name(data.name) / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            Image.fromarray(eight_bit(image)).save(temporary, format="PNG")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                Image.fromarray(eight_bit(image)).save(temporary, format="PNG")
+        except OSError as error:
+            raise EvaluationError(f"{path}: cannot be written ({error.strerror})") from error
 
     return save
 
 
 def file_name(text: str) -> str:
-    """A name that can stand in a path on any system."""
-    return re.sub(r"[^\w.+=-]+", "-", text).strip(".-")[:80] or "unnamed"
+    """A name that can stand in a path on any system; different texts have different ones."""
+    name = re.sub(r"[^\w.+=-]+", "-", text).strip(".-")[:80]
+    if name == text:
+        return name
+    return f"{name[:70]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _mib(count: int | None) -> int | None:

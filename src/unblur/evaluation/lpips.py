@@ -7,6 +7,7 @@ come with torchmetrics.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.metrics import Image
 
+_SMALLEST = 16  # pixels a side; four poolings come before the last layer
 _LAYERS = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
 
 
@@ -36,7 +38,12 @@ class Lpips:
         try:
             self._features = VGGFeatures("vgg16", _LAYERS[-1], weights)
         except WeightsError as error:
-            raise EvaluationError(f"lpips: {error}") from error
+            raise EvaluationError(
+                f"lpips: VGG16's weights cannot be had; name torchvision's file with "
+                f"--lpips-weights ({str(error).split('; ')[0]})"
+            ) from error
+        first = next(self._features.parameters()).detach().numpy()
+        self.fingerprint = hashlib.sha256(first.tobytes()).hexdigest()  # of the weights' file
         folder = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models"
         try:
             content = torch.load(folder / "vgg.pth", map_location="cpu", weights_only=True)
@@ -44,8 +51,12 @@ class Lpips:
             raise EvaluationError(f"lpips: this torchmetrics lacks {folder / 'vgg.pth'}") from error
         self._weights = [content[f"lin{number}.model.1.weight"] for number in range(len(_LAYERS))]
 
-    def __call__(self, restored: Image, sharp: Image) -> float:
+    def __call__(self, restored: Image, sharp: Image) -> float | None:
+        """None for images that its network reduces to nothing."""
         import torch
+
+        if min(sharp.shape[:2]) < _SMALLEST:
+            return None
 
         with torch.no_grad():
             first, second = (

@@ -49,6 +49,7 @@ def _draw(title: str, draw: Callable[[Any], None], width: float = _WIDTH) -> Plo
         "xtick.color": _INK, "ytick.color": _INK, "grid.color": _RULE, "axes.facecolor": "none",
         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
         "axes.grid": True, "axes.axisbelow": True, "grid.linewidth": 0.6, "svg.hashsalt": "unblur",
+        "text.parse_math": False,  # names may hold a $
     }  # fmt: skip
     with mpl.rc_context(style):
         figure = Figure(figsize=(width, _HEIGHT), layout="constrained")

@@ -84,6 +84,8 @@ class Protocol:
                 f"is {image.shape[1]}×{image.shape[0]}, the sharp image "
                 f"{sharp.shape[1]}×{sharp.shape[0]}"
             )
+        if not np.isfinite(image).all():
+            raise EvaluationError("came out with values that are no numbers")
         first: Image = np.clip(image, 0, 1).astype(np.float64)
         if self.rounded:
             first = np.rint(first * 255) / 255
@@ -130,13 +132,8 @@ def aligned(image: Image, sharp: Image, most: int) -> tuple[Image, Image]:
         top, left = most + down, most + right
         return image[top : top + target.shape[0], left : left + target.shape[1]]
 
-    grey = target.mean(axis=2)
-    grey_image = image.mean(axis=2)
-
     def error(place: tuple[int, int]) -> float:
-        top, left = most + place[0], most + place[1]
-        part = grey_image[top : top + grey.shape[0], left : left + grey.shape[1]]
-        return float(np.mean((part - grey) ** 2))
+        return metrics.mse(shifted(*place), target)
 
     span = range(-most, most + 1)
     # Of equally good ones the smallest.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur import __version__
-from unblur.evaluation.evaluate import Evaluation, Result, file_name, summarize
+from unblur.evaluation.evaluate import Evaluation, Result, file_name, input_of, summarize
 from unblur.evaluation.pictures import Shown
 from unblur.evaluation.plots import Plot, colours, gain_against_input, histogram, pareto
 from unblur.evaluation.protocol import Protocol
@@ -89,8 +89,10 @@ def explain(protocol: Protocol) -> str:
 def _set(results: Sequence[Result], palette: dict[str, str]) -> dict[str, Any]:
     data = results[0].data
     means = [result.mean for result in results]
-    known = [mean for mean in means if "psnr" in mean]
-    best = max((mean["psnr"] for mean in known), default=None)
+    given = input_of(results)
+    # Means over fewer images cannot be compared with the others.
+    whole = [mean for mean in means if "psnr" in mean and mean["count"] == len(data.cases)]
+    best = max((mean["psnr"] for mean in whole), default=None)
     drawn = [result for result in results if any("psnr" in row for row in result.measured)]
     plots = [histogram(result, palette[result.model.label]) for result in drawn]
     if drawn:
@@ -100,13 +102,13 @@ def _set(results: Sequence[Result], palette: dict[str, str]) -> dict[str, Any]:
         "name": data.name,
         "images": len(data.cases),
         "sequences": len(data.sequences),
-        "psnr_input": known[0]["psnr_input"] if known else None,
-        "ssim_input": known[0].get("ssim_input") if known else None,
+        "psnr_input": given["psnr_input"] if given else None,
+        "ssim_input": given.get("ssim_input") if given else None,
         "identical_input": max((mean["identical_input"] for mean in means), default=0),
         "cells": [
             {
                 "mean": mean,
-                "best": len(known) > 1 and mean.get("psnr") == best,
+                "best": len(whole) > 1 and mean in whole and mean["psnr"] == best,
                 "leak": result.leak is not None and bool(result.leak.sequences),
             }
             for result, mean in zip(results, means, strict=True)
@@ -136,11 +138,11 @@ def _groups(results: Sequence[Result], key: str, what: str) -> dict[str, Any] | 
     rows = []
     for name in names:
         means = [summarize([r for r in result.rows if r[key] == name]) for result in results]
-        known = [mean for mean in means if "psnr" in mean]
+        known = max(means, key=lambda mean: mean["count"])
         rows.append({
             "name": name or "unknown",
-            "count": max(mean["count"] for mean in means),
-            "psnr_input": known[0]["psnr_input"] if known else None,
+            "count": known["count"],
+            "psnr_input": known.get("psnr_input"),
             "cells": [mean if "psnr" in mean else None for mean in means],
         })  # fmt: skip
     return {"what": what, "rows": rows}
@@ -186,7 +188,8 @@ def _pareto(evaluation: Evaluation, palette: dict[str, str]) -> Plot | None:
     for model in evaluation.models:
         means = [result.mean for result in evaluation.results if result.model is model]
         speed = _speed(evaluation, model)
-        if speed is not None and all("gain" in mean for mean in means):
+        cases = sum(len(data.cases) for data in evaluation.sets)
+        if speed is not None and sum(mean["count"] for mean in means) == cases:
             gain = sum(mean["gain"] for mean in means) / len(means)
             points.append((model.label, speed, gain))
     if len(points) < 2:

@@ -23,7 +23,7 @@ from unblur.data.layouts import images_below
 from unblur.data.sources import FileSource
 from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.errors import EvaluationError
-from unblur.evaluation.sets import Example
+from unblur.evaluation.sets import Example, printable
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
 
@@ -62,7 +62,9 @@ class ModelSpec:
         path = Path(self.model)
         if path.parent.name == "checkpoints":  # of a run: experiments/NAME/TIME/checkpoints
             return path.parents[2].name if len(path.parents) > 2 else path.stem
-        return path.name if self.restored else path.stem if path.suffix else self.model
+        if self.restored:
+            return path.resolve().name
+        return path.stem if path.suffix else self.model
 
 
 @dataclass
@@ -78,6 +80,7 @@ class About:
     card: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     runtime: str = ""
+    threads: int | None = None
     trained_on: list[str] | None = None
 
 
@@ -105,9 +108,12 @@ class FolderRestorer(Restorer):
         root = Path(spec.model).expanduser()
         if not root.is_dir():
             raise EvaluationError(f"{root}: no such folder of restored images")
-        self._files = {
-            path.relative_to(root).with_suffix("").as_posix(): path for path in images_below(root)
-        }
+        self._files: dict[str, Path] = {}
+        for path in images_below(root):
+            name = printable(path.relative_to(root).with_suffix("").as_posix())
+            if name in self._files:
+                raise EvaluationError(f"{path} and {self._files[name].name}: which is it?")
+            self._files[name] = path
         if not self._files:
             raise EvaluationError(f"{root}: holds no images")
         self._root = root
@@ -133,7 +139,10 @@ class FunctionRestorer(Restorer):
 
         image = example.blurred.astype(np.float32) / np.float32(255)
         began = time.perf_counter()
-        restored = np.asarray(self._function(image), np.float32)
+        try:
+            restored = np.asarray(self._function(image), np.float32)
+        except Exception as error:  # whatever goes wrong costs this image only
+            raise EvaluationError(str(error) or type(error).__name__) from error
         return Restored(restored, time.perf_counter() - began)
 
 
@@ -153,11 +162,15 @@ class ProcessRestorer(Restorer):
                 fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
             self.about = About(spec.label, "checkpoint" if checkpoint else "model", fingerprint)
             if path.suffix.lower() == ".safetensors":
-                from unblur.models.checkpoint import read_training
+                from unblur.models.checkpoint import CheckpointError, read_training
 
-                training = read_training(path)
+                try:
+                    training = read_training(path)
+                except CheckpointError as error:
+                    raise EvaluationError(str(error)) from error
                 self.about.trained_on = training.pop("trained_on", None)
                 self.about.training = training
+        self.about.threads = spec.threads
         self._start()
 
     def _start(self) -> None:

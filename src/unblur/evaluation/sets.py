@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from unblur.blur import Degradation, Kernel, parse_degradation, spoil
-from unblur.blur.kernels import convolve_kernels, read_kernel
+from unblur.blur.kernels import read_kernel
 from unblur.blur.steps import Drawn, Record
 from unblur.data import (
     Dataset,
@@ -30,6 +30,7 @@ from unblur.evaluation.errors import EvaluationError
 from unblur.registry import ConfigError, unknown
 
 _LARGEST_SUITE = 1_000_000  # bytes
+_NOT_CONVOLUTIONS = {"resize", "sharpen", "saturation"}
 _MOST_LABELS = 30  # of blurs that get a line each in a table
 
 
@@ -92,10 +93,11 @@ class Case:
         kernel = None
         if self.drawn is not None:
             given, records = spoil(self.drawn, given), self.drawn.records
-            if self.drawn.kernels and self.drawn.uniform and self.pair.blurred is None:
+            # What comes of two kernels, of another size or of another tone has no single one.
+            steps = {record.get("step") for record in _flat(records)}
+            alone = len(self.drawn.kernels) == 1 and not steps & _NOT_CONVOLUTIONS
+            if alone and self.drawn.uniform and self.pair.blurred is None:
                 kernel = self.drawn.kernels[0]
-                for another in self.drawn.kernels[1:]:
-                    kernel = convolve_kernels(kernel, another)
         elif self.pair.kernel is not None and Path(self.pair.kernel).is_file():
             kernel = read_kernel(Path(self.pair.kernel))
         if given.shape != sharp.shape:
@@ -205,12 +207,19 @@ def _cases(
             steps = degradation.step.alternatives() if spec.each else [degradation.step]
         for number, step in enumerate(steps):
             drawn = step.draw(generator(spec.seed, pair.name, number))
-            name = pair.name if len(steps) == 1 else f"{pair.name}/{number + 1:03}"
+            name = printable(pair.name)
+            if len(steps) > 1:
+                name = f"{name}/{number + 1:03}"
             cases.append(Case(name, pair, drawn, describe(drawn.records)))
         if not steps:
             # A sharp image without a blur is compared with itself: nothing may change.
-            cases.append(Case(pair.name, pair, None, describe(pair.blur)))
+            cases.append(Case(printable(pair.name), pair, None, describe(pair.blur)))
     return cases
+
+
+def printable(name: str) -> str:
+    """A name as reports can have it, also of a file whose name is not UTF-8."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _labelled(cases: list[Case]) -> list[Case]:
@@ -278,6 +287,11 @@ def read_suite(path: Path) -> list[SetSpec]:
     return [_spec(path, number, values) for number, values in enumerate(content, 1)]
 
 
+_LISTS: dict[str, tuple[type, ...]] = {
+    "data": (dict,), "resize": (int,), "sequences": (str, int),
+}  # fmt: skip
+
+
 def _spec(path: Path, number: int, values: object) -> SetSpec:
     place = f"{path}, set {number}"
     if not isinstance(values, Mapping) or "data" not in values:
@@ -290,11 +304,16 @@ def _spec(path: Path, number: int, values: object) -> SetSpec:
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(f"{place}: {unknown('setting', str(key), fields)}")
-        if not isinstance(value, fields[key]):
+        fits = isinstance(value, fields[key])
+        if isinstance(value, bool):
+            fits = bool in fields[key]
+        elif isinstance(value, list) and key in _LISTS:
+            fits = all(type(each) in _LISTS[key] for each in value)
+        if not fits or (key == "count" and value < 1):
             raise ConfigError(f"{place}: {key} cannot be {value!r}")
     settings = dict(values)
     if "resize" in settings:
-        if len(settings["resize"]) != 2:
+        if len(settings["resize"]) != 2 or min(settings["resize"]) < 1:
             raise ConfigError(f"{place}: resize takes height and width")
         settings["resize"] = tuple(settings["resize"])
     if "sequences" in settings:

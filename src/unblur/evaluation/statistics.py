@@ -63,7 +63,10 @@ def compare(first: Result, second: Result, seed: int = 0) -> Difference | None:
 def _interval(parts: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
     sums = np.array([part.sum() for part in parts])
     counts = np.array([len(part) for part in parts])
-    drawn = np.random.default_rng(seed).integers(len(parts), size=(DRAWS, len(parts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    rng = np.random.default_rng(seed)
+    means = np.empty(DRAWS)
+    for draw in range(DRAWS):  # one at a time: all at once would need gigabytes
+        drawn = rng.integers(len(parts), size=len(parts))
+        means[draw] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
