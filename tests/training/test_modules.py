@@ -24,7 +24,13 @@ from unblur.training.config import DataConfig, OptimizerConfig, ScheduleConfig, 
 from unblur.training.data import EpochSampler, ValidationSampler, epoch_steps, stage_at
 from unblur.training.optimizers import build_optimizer, build_schedule, parameter_groups
 from unblur.training.reports import read_metrics
-from unblur.training.restoration import RestorationModule, psnr_of_images, ssim_of_images
+from unblur.training.restoration import (
+    RestorationModule,
+    psnr_means,
+    psnr_of_images,
+    psnr_sums,
+    ssim_of_images,
+)
 
 UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
 
@@ -97,6 +103,20 @@ def test_psnr_is_that_of_eight_bits() -> None:
     assert psnr_of_images(restored, sharp).tolist() == pytest.approx(
         [10 * math.log10(255**2 / 16), 100.0], abs=1e-3
     )
+
+
+def test_means_of_psnr_leave_out_what_was_sharp_already() -> None:
+    sharp = torch.full((3, 3, 8, 8), 100 / 255)
+    blurred = sharp + torch.tensor([0, 4, 16]).view(3, 1, 1, 1) / 255
+    restored = sharp + torch.tensor([8, 2, 4]).view(3, 1, 1, 1) / 255
+    db = [20 * math.log10(255 / error) for error in (4, 16, 2, 4, 8)]
+    # Batches are added up, as devices' sums are.
+    sums = psnr_sums(restored[:2], blurred[:2], sharp[:2]) + psnr_sums(
+        restored[2:], blurred[2:], sharp[2:]
+    )
+    assert psnr_means(sums) == pytest.approx(((db[2] + db[3]) / 2, (db[0] + db[1]) / 2), abs=1e-3)
+    alike = psnr_sums(restored[:1], blurred[:1], sharp[:1])
+    assert psnr_means(alike) == pytest.approx((db[4], 100.0), abs=1e-3)
 
 
 def test_ssim_is_that_of_scikit_image() -> None:

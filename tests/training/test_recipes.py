@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner, Result
 
+from unblur.blur import BlurError
 from unblur.cli import app
 from unblur.data import read_split
 from unblur.imaging import Photo, write_photo
@@ -314,3 +315,12 @@ def test_images_of_different_sizes_do_not_form_a_batch(
         Image.fromarray(scene[: 60 + index, :80]).save(photos / f"p{index}.png")
     with pytest.raises(TrainingError, match="different sizes"):
         train(read_recipe(recipe_file(), ["--data.crop", "null"]))
+
+
+def test_blur_as_steps_in_a_recipe(recipe_file: Callable[..., Path]) -> None:
+    steps = "[{linear_light: [{defocus: {radius: 2}}]}, {noise: {read: 0.01}}]"
+    run = train(read_recipe(recipe_file(), ["--data.val_blur", steps, "--trainer.max_epochs", "1"]))
+    written = read_recipe(run / "recipe.yaml").data.val_blur
+    assert written == [{"linear_light": [{"defocus": {"radius": 2}}]}, {"noise": {"read": 0.01}}]
+    with pytest.raises(BlurError, match="defocuss"):
+        train(read_recipe(recipe_file(), ["--data.val_blur", "[{defocuss: {radius: 2}}]"]))
