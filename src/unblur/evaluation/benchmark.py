@@ -149,8 +149,8 @@ def benchmark(
             )
             for result in quality.results:
                 row = next(row for row in rows if row.candidate.label == result.model.label)
-                if "gain" in result.mean:
-                    row.gain[result.data.name] = result.mean["gain"]
+                if result.gain is not None:
+                    row.gain[result.data.name] = result.gain
     pixels = photo.shape[0] * photo.shape[1] / 1e6
     return Benchmark(pixels, sorted(rows, key=lambda row: row.median), quality)
 

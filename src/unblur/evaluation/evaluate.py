@@ -68,6 +68,14 @@ class Result:
     def peak_bytes(self) -> int | None:
         return max((row["peak_bytes"] for row in self.measured if row["peak_bytes"]), default=None)
 
+    @property
+    def gain(self) -> float | None:
+        """The mean gain; None where some image has none, or all inputs were sharp already."""
+        mean = self.mean
+        if mean["count"] < len(self.data.cases) or mean["identical_input"] == mean["count"]:
+            return None
+        return mean.get("gain")
+
     def as_json(self) -> dict[str, Any]:
         return {
             "model": self.model.label,
@@ -188,6 +196,7 @@ def evaluate(
             for each in restorers
         ]
         total = sum(len(data.cases) for data in sets) * len(restorers)
+        total += len(results) * pictures
         done = 0
         for number, data in enumerate(sets):
             here = results[number * len(restorers) : (number + 1) * len(restorers)]
@@ -209,6 +218,9 @@ def evaluate(
         if pictures:
             for result, restorer in zip(results, restorers * len(sets), strict=True):
                 result.shown = list(_pictures(result, restorer, protocol))
+                done += 1
+                if progress:
+                    progress(done, total)
     evaluation = Evaluation(protocol, tuple(metrics), results)
     if report is not None:
         report(evaluation)

@@ -183,18 +183,21 @@ def _speed(evaluation: Evaluation, model: About) -> float | None:
 
 
 def _pareto(evaluation: Evaluation, palette: dict[str, str]) -> Plot | None:
-    """The mean gain over all sets against time, for models that measured all of them."""
+    """The mean gain over the blurred sets against time, for models that measured all of them."""
+    gains = {
+        model.label: [result.gain for result in evaluation.results if result.model is model]
+        for model in evaluation.models
+    }
+    sets = max(sum(gain is not None for gain in each) for each in gains.values())
     points = []
     for model in evaluation.models:
-        means = [result.mean for result in evaluation.results if result.model is model]
         speed = _speed(evaluation, model)
-        cases = sum(len(data.cases) for data in evaluation.sets)
-        if speed is not None and sum(mean["count"] for mean in means) == cases:
-            gain = sum(mean["gain"] for mean in means) / len(means)
-            points.append((model.label, speed, gain))
+        known = [gain for gain in gains[model.label] if gain is not None]
+        if speed is not None and known and len(known) == sets:
+            points.append((model.label, speed, sum(known) / sets))
     if len(points) < 2:
         return None
-    return pareto(points, palette, f"mean over {len(evaluation.sets)} sets")
+    return pareto(points, palette, f"mean over {sets} blurred {'set' if sets == 1 else 'sets'}")
 
 
 def _model(evaluation: Evaluation, model: About) -> dict[str, Any]:
