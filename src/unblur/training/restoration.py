@@ -130,6 +130,7 @@ class RestorationModule(LightningModule):
         compiled = torch.compile(self.network) if recipe.network.compile else self.network
         self.__dict__["_run_network"] = compiled
         self.plateau: ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
 
     @property
     def evaluated(self) -> RestorationModel:
@@ -142,6 +143,8 @@ class RestorationModule(LightningModule):
         if isinstance(schedule, ReduceLROnPlateau):
             # Stepped after each validation, before the checkpoint that follows it.
             self.plateau = schedule
+            if self._plateau_state is not None:
+                schedule.load_state_dict(self._plateau_state)
             return optimizer
         settings = {"scheduler": schedule, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": settings}
@@ -273,8 +276,7 @@ class RestorationModule(LightningModule):
             raise TrainingError("the checkpoint is of a training with other networks or options")
         self.optimizer_steps = checkpoint["optimizer_steps"]
         self.progress = tuple(checkpoint["progress"])
-        if self.plateau is not None and checkpoint["plateau"] is not None:
-            self.plateau.load_state_dict(checkpoint["plateau"])
+        self._plateau_state = checkpoint["plateau"]  # optimizers are not there yet
 
 
 def _trained(state: dict[str, Any]) -> dict[str, Any]:
