@@ -270,6 +270,9 @@ def test_images_that_were_sharp_already(known: Path) -> None:
 def test_sequences_are_chosen(known: Path) -> None:
     data = open_set(SetSpec(f"flat:{known}", sequences=("b",)))
     assert set(data.sequences) == {"train/b"}
+    with pytest.raises(ConfigError, match=r"unknown subset.*train"):
+        open_set(SetSpec(f"flat:{known}", subset="tests"))
+    assert len(open_set(SetSpec(f"flat:{known}", count=2), patches=(2, 3)).cases) == 12
     with pytest.raises(ConfigError, match="train/a"):
         open_set(SetSpec(f"flat:{known}", sequences=("c",)))
 
@@ -290,6 +293,18 @@ def test_a_card_takes_what_was_measured(
     assert shown["measured"] == {
         f"flat:{known}": {key: round(mean[key], 2) for key in ("psnr_input", "psnr")}
     }
+    written = json.loads((out / "metrics.json").read_text())
+    for change, expected in (
+        ({"sha256": "0"}, "did not measure"),
+        ({"leak": {"sequences": ["a"], "images": 1}}, "trained on"),
+        ({"protocol": "full+y"}, "protocol full alone"),
+    ):
+        (out / "other.json").write_text(json.dumps(written | change))
+        refused = unblur(
+            "export", weights, "-o", tmp_path / "x.onnx", "--measured", out / "other.json"
+        )
+        assert refused.exit_code == 2
+        assert expected in refused.output
     (out / "metrics.json").write_text("[]")
     refused = unblur(
         "export", weights, "-o", tmp_path / "x.onnx", "--measured", out / "metrics.json"

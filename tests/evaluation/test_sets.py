@@ -132,7 +132,7 @@ def test_suites(tmp_path: Path, photos: Path) -> None:
 
 
 def test_what_cannot_be_opened(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="no images in it"):
+    with pytest.raises(ConfigError, match="unknown subset"):
         open_set(SetSpec(f"sharp:{photos}", subset="test"))
     with pytest.raises(DataError, match="no such file"):
         open_set(SetSpec(f"sharp:{tmp_path / 'absent'}"))

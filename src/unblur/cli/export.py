@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +39,7 @@ def export(
         raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
     known: dict[str, Any] = _card_fields(card) if card else {}
     if measured is not None:
-        known["measured"] = _measured(measured)
+        known["measured"] = _measured(measured, Path(network))
     with network_errors_for_people():
         from unblur.inference.export import export_model
         from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
@@ -84,19 +85,27 @@ def _card_fields(path: Path) -> dict[str, Any]:
     return dict(fields)
 
 
-def _measured(path: Path) -> dict[str, dict[str, float]]:
-    """The means of an evaluation of one model, by set, as a card has them."""
+def _measured(path: Path, checkpoint: Path) -> dict[str, dict[str, float]]:
+    """What an evaluation measured of this checkpoint, by set, as a card has it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         results = content.get("results", [content])
-        models = {result["model"] for result in results}
-        means = {result["data"]: result["mean"] for result in results}
+        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint.is_file() else ""
+        own = [result for result in results if result["sha256"] == digest]
+        leaks = [result["data"] for result in own if result["leak"] and result["leak"]["images"]]
+        protocols = {result["protocol"] for result in own}
         values = {
-            name: {key: round(float(mean[key]), 2) for key in ("psnr_input", "psnr")}
-            for name, mean in means.items()
+            result["data"]: {
+                key: round(float(result["mean"][key]), 2) for key in ("psnr_input", "psnr")
+            }
+            for result in own
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise fail(f"{path}: is not a metrics.json of `unblur evaluate` ({error})", 2) from None
-    if len(models) > 1:
-        raise fail(f"{path}: is of {len(models)} models; measure this one alone", 2)
+    if not values:
+        raise fail(f"{path}: did not measure {checkpoint}", 2)
+    if leaks:
+        raise fail(f"{path}: {leaks[0]} holds what the model was trained on", 2)
+    if protocols != {"full"}:
+        raise fail(f"{path}: cards hold figures of the protocol full alone", 2)
     return values

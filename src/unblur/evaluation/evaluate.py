@@ -79,6 +79,7 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         return {
             "model": self.model.label,
+            "sha256": self.model.fingerprint,
             "data": self.data.name,
             "protocol": self.protocol.name,
             "mean": self.mean | {"peak_mib": _mib(self.peak_bytes)},

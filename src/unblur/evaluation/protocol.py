@@ -144,7 +144,7 @@ def aligned(image: Image, sharp: Image, most: int) -> tuple[Image, Image]:
 def parse_protocol(text: str) -> Protocol:
     """A protocol from its name. Raises EvaluationError that says what is possible."""
     settings: dict[str, Any] = {}
-    for position, word in enumerate(text.split("+")):
+    for position, word in enumerate(text.removeprefix("+").split("+")):
         key, _, value = word.strip().partition(":")
         settings |= _setting(key, value, position, text)
     return Protocol(**settings)

@@ -132,6 +132,9 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
     """
     dataset = open_dataset(spec.data, root)
     if spec.subset is not None:
+        subsets = {pair.subset for pair in dataset.pairs}
+        if spec.subset not in subsets:
+            raise unknown(f"subset of {dataset.spec}", spec.subset, filter(None, subsets))
         dataset = replace(dataset, pairs=tuple(p for p in dataset.pairs if p.subset == spec.subset))
     if spec.sequences:
         dataset = replace(dataset, pairs=tuple(_of_sequences(dataset, spec.sequences)))
@@ -145,12 +148,12 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
         dataset = averaged(dataset, degradation.frames, spec.seed)
     if spec.resize is not None:
         dataset = resized(dataset, *spec.resize)
+    if spec.count is not None and spec.count < len(dataset.pairs):
+        chosen = np.linspace(0, len(dataset.pairs) - 1, spec.count).round().astype(int)
+        dataset = replace(dataset, pairs=tuple(dataset.pairs[index] for index in chosen))
     if patches is not None:
         dataset = in_patches(dataset, *patches)
     pairs = list(dataset.pairs)
-    if spec.count is not None and spec.count < len(pairs):
-        chosen = np.linspace(0, len(pairs) - 1, spec.count).round().astype(int)
-        pairs = [pairs[index] for index in chosen]
     if not pairs:
         raise EvaluationError(f"{dataset.spec}: there are no images in it to evaluate on")
     cases = _cases(dataset, pairs, spec, degradation)
