@@ -129,3 +129,20 @@ def test_mistakes(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
         wrong = unblur("search", recipe_file(), "--space", path, "--storage", storage, *SHORT)
         assert wrong.exit_code == 2
         assert "cannot be used" in wrong.output
+
+
+def test_what_no_trial_could_train_is_said_at_once(
+    recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    space = tmp_path / "space.yaml"
+    cases = (
+        ({"optimizer.lr": [1e-3]}, ["--data.train", "sharp:absent"], "absent"),
+        ({"network.options": [{"start_filters": 8}]}, [], "start_filters"),
+    )
+    for phase, more, expected in cases:
+        space.write_text(yaml.safe_dump({"phases": [phase]}))
+        result = unblur("search", recipe_file(), "--space", space, "--trials", 1, *SHORT, *more)
+        assert result.exit_code != 0
+        assert expected in result.output
+        assert "Traceback" not in result.output
+        assert not list((tmp_path / "experiments").glob("*-search/trials/*"))

@@ -98,12 +98,8 @@ def search(
     trials: of each phase, those of earlier calls counted in. jobs: processes that train at a time.
     storage: an RDB URL that several machines may share; a SQLite file in the folder by default.
     """
-    for phase in space.phases:
-        for name, choice in phase.items():  # wrong names are said before anything is trained
-            some = choice[0] if isinstance(choice, list) else next(iter(choice.values()))
-            overridden(
-                recipe, {name: some[0] if isinstance(some, list) and "log" in choice else some}
-            )
+    for phase in space.phases:  # what is wrong with recipe or space is said before any trial
+        plan_training(overridden(recipe, {name: _first(each) for name, each in phase.items()}))
     folder = Path(recipe.output).expanduser() / f"{recipe.name}-search"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +123,13 @@ def search(
         _report(study, folder, number, phase)
     write_json(folder / "best.json", best)
     return folder
+
+
+def _first(choice: Any) -> Any:
+    """Some value of a choice."""
+    if isinstance(choice, list):
+        return choice[0]
+    return choice["log"][0] if "log" in choice else choice["low"]
 
 
 def _study(name: str, url: str, space: Space, phase: dict[str, Any]) -> optuna.Study:
