@@ -12,9 +12,12 @@ import typer
 from unblur.cli.errors import fail, network_errors_for_people
 from unblur.cli.evaluate import (
     BlurOption,
+    CountOption,
     DataOption,
+    OverwriteOption,
     RootOption,
     SuiteOption,
+    ThreadsOption,
     evaluation_errors_for_people,
     parse_models,
     parse_sets,
@@ -54,18 +57,14 @@ def benchmark(
     blur: BlurOption = None,
     suite: SuiteOption = None,
     root: RootOption = Path(),
-    count: Annotated[
-        int | None, typer.Option(min=1, help="At most so many images of a set, evenly spread.")
-    ] = None,
+    count: CountOption = None,
     protocol: Annotated[str, typer.Option(help="As in `unblur evaluate`.")] = "full",
     megapixels: Annotated[
         float, typer.Option(min=0.01, max=100, help="Size of the photo that is restored.")
     ] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often; medians are compared.")] = 5,
     device: Annotated[str, typer.Option(help="As in `unblur run`.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads.", show_default="all")
-    ] = None,
+    threads: ThreadsOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -75,9 +74,7 @@ def benchmark(
             help="Also write benchmark.csv, benchmark.json and pareto.png here.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace earlier results.")
-    ] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Compare the speed and quality of models, networks and runtimes.
 

@@ -46,6 +46,13 @@ BlurOption = Annotated[
 SuiteOption = Annotated[
     Path | None, typer.Option(metavar="FILE.yaml", help="A file that lists sets.")
 ]
+CountOption = Annotated[
+    int | None, typer.Option(min=1, help="At most so many images of a set, evenly spread.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="Processor threads.", show_default="all")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 RootOption = Annotated[Path, typer.Option(help="What relative paths of data start from.")]
 
 
@@ -97,8 +104,7 @@ def parse_sets(
     from unblur.evaluation import SetSpec, read_suite
 
     sets = [] if suite is None else read_suite(suite)
-    nothing = (None, False, ())
-    given = {k: v for k, v in settings.items() if not any(v is each for each in nothing)}
+    given = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
     for each in data or []:
         name, spec = split_name(each)
         for one in blur or [None]:  # type: ignore[list-item]
@@ -198,9 +204,7 @@ def evaluate(
         bool, typer.Option("--reblur", help="Blur the sharp images of pairs too.")
     ] = False,
     resize: Annotated[str | None, typer.Option(metavar="HxW", help="First resize to this.")] = None,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="At most so many images of a set, evenly spread.")
-    ] = None,
+    count: CountOption = None,
     seed: Annotated[int | None, typer.Option(help="Of the blur.", show_default="42")] = None,
     protocol: Annotated[
         str,
@@ -217,13 +221,9 @@ def evaluate(
     ] = None,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")] = "auto",
     device: Annotated[str, typer.Option(help="As in `unblur run`.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads.", show_default="all")
-    ] = None,
+    threads: ThreadsOption = None,
     save: Annotated[bool, typer.Option("--save", help="Keep the restored images.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace earlier results.")
-    ] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Measure models on data sets, beside the blurred input and classical methods.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from unblur.cli.errors import fail, network_errors_for_people
 from unblur.cli.networks import NetworkArgument, SetOption, build_network
+from unblur.files import sha256_of
 
 
 def export(
@@ -90,7 +90,7 @@ def _measured(path: Path, checkpoint: Path) -> dict[str, dict[str, float]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         results = content.get("results", [content])
-        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint.is_file() else ""
+        digest = sha256_of(checkpoint) if checkpoint.is_file() else ""
         own = [result for result in results if result["sha256"] == digest]
         leaks = [result["data"] for result in own if result["leak"] and result["leak"]["images"]]
         protocols = {result["protocol"] for result in own}

@@ -24,6 +24,7 @@ from unblur.data.sources import FileSource
 from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.sets import Example, printable
+from unblur.files import sha256_of
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
 
@@ -158,9 +159,8 @@ class ProcessRestorer(Restorer):
         else:
             path = find_model(spec.model)
             checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
-            with path.open("rb") as file:
-                fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-            self.about = About(spec.label, "checkpoint" if checkpoint else "model", fingerprint)
+            kind = "checkpoint" if checkpoint else "model"
+            self.about = About(spec.label, kind, sha256_of(path))
             if path.suffix.lower() == ".safetensors":
                 from unblur.models.checkpoint import CheckpointError, read_training
 

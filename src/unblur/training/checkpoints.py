@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from unblur.data import Split
-from unblur.files import atomic_path
+from unblur.files import atomic_path, sha256_of
 from unblur.models.checkpoint import save_checkpoint
 from unblur.training.errors import TrainingError
 from unblur.training.restoration import RestorationModule
@@ -57,8 +57,7 @@ def is_whole(path: Path) -> bool:
     """Whether a checkpoint is what was written."""
     try:
         expected = _hash_file(path).read_text(encoding="ascii").strip()
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+        return sha256_of(path) == expected
     except (OSError, UnicodeDecodeError):
         return False
 
