@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from unblur.blur import add_noise, blur_photo, shake_kernel
 from unblur.imaging import Photo, comparison, write_photo
 from unblur.inference.deblurrer import Deblurrer
+from unblur.metrics import psnr
 
 WIDTH, HEIGHT = 960, 640
 
@@ -112,12 +113,6 @@ def shaken(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 
-def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB of two 8-bit images."""
-    error = float(np.mean((image.astype(np.float64) - reference) ** 2))
-    return float(10 * np.log10(255**2 / max(error, 1e-10)))
-
-
 def make_demo(folder: Path, model: str) -> tuple[float, float]:
     """Write original, blurred, restored and compared, over earlier ones.
 
@@ -132,4 +127,7 @@ def make_demo(folder: Path, model: str) -> tuple[float, float]:
     write_photo(blurred, folder / "blurred.png", overwrite=True)
     write_photo(restored, folder / "restored.png", overwrite=True)
     write_photo(comparison(blurred, restored), folder / "compare.png", overwrite=True)
-    return psnr(blurred.pixels, scene), psnr(restored.pixels, scene)
+    blurred_psnr, restored_psnr = (
+        psnr(photo.pixels / 255, scene / 255) for photo in (blurred, restored)
+    )
+    return blurred_psnr, restored_psnr

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from unblur.evaluation import EvaluationError, Protocol, metrics, parse_protocol
+from unblur import metrics
+from unblur.evaluation import EvaluationError, Protocol, parse_protocol
 from unblur.evaluation.lpips import Lpips
 from unblur.evaluation.protocol import aligned
 from unblur.losses.perceptual import _layers

@@ -20,8 +20,8 @@ from unblur.data import (
 )
 from unblur.evaluation import EvaluationError, SetSpec, open_set, read_suite
 from unblur.evaluation.baselines import BASELINES
-from unblur.evaluation.metrics import psnr
 from unblur.evaluation.sets import Example, describe
+from unblur.metrics import psnr
 from unblur.registry import ConfigError
 
 

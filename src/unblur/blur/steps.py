@@ -24,6 +24,9 @@ from unblur.blur.kernels import Kernel
 
 Record = dict[str, Any]
 
+# What comes of a kernel and one of these is no longer a convolution.
+_NOT_CONVOLUTIONS = {"resize", "sharpen", "saturation"}
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -44,6 +47,22 @@ class Drawn:
 
     def __call__(self, image: Image) -> Image:
         return self.apply(image)
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The one kernel that made the whole blur; None where there is no such kernel."""
+        steps = {record.get("step") for record in flat_records(self.records)}
+        alone = len(self.kernels) == 1 and self.uniform and not steps & _NOT_CONVOLUTIONS
+        return self.kernels[0] if alone else None
+
+
+def flat_records(records: Sequence[Record]) -> list[Record]:
+    """Records of steps and of the steps within them."""
+    flat: list[Record] = []
+    for record in records:
+        flat.append(record)
+        flat += flat_records(record.get("steps", []))
+    return flat
 
 
 def _combinations(steps: Sequence[Step]) -> list[tuple[Step, ...]]:

@@ -6,13 +6,12 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from unblur.blur import Degradation, Drawn, convolve_kernels, spoil
+from unblur.blur import Degradation, Drawn, spoil
 from unblur.blur.steps import Record
 from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
@@ -138,11 +137,11 @@ def _frames_record(source: ImageSource | None) -> list[Record]:
 
 
 def _write_kernel(output: OutputFolder, name: str, drawn: Drawn) -> str | None:
-    """Store the kernel of a blur that is the same everywhere."""
-    if not drawn.kernels or not drawn.uniform:
+    """Store the kernel of a blur that has a single one."""
+    if drawn.kernel is None:
         return None
     buffer = io.BytesIO()
-    np.save(buffer, reduce(convolve_kernels, drawn.kernels))
+    np.save(buffer, drawn.kernel)
     file = _file("kernels", name, ".npy")
     output.write(file, buffer.getvalue())
     return file

@@ -16,10 +16,10 @@ from unblur.evaluation.benchmark import (
 )
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.evaluate import Evaluation, Result, evaluate
-from unblur.evaluation.metrics import DEFAULT_METRICS, METRICS
 from unblur.evaluation.protocol import PROTOCOL_HELP, Protocol, parse_protocol
 from unblur.evaluation.restorers import FunctionRestorer, ModelSpec, Restorer
 from unblur.evaluation.sets import SetSpec, TestSet, open_set, read_suite
+from unblur.metrics import DEFAULT_METRICS, METRICS
 
 __all__ = [
     "BASELINES",

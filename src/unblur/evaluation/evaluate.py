@@ -21,12 +21,12 @@ from unblur.blur import BlurError
 from unblur.data import DataError, Leak, Split, find_leak
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.lpips import Lpips
-from unblur.evaluation.metrics import BEST_PSNR, DEFAULT_METRICS
 from unblur.evaluation.pictures import Shown, show
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About, Floats, ModelSpec, Restorer, open_restorer
 from unblur.evaluation.sets import Case, Example, TestSet, plain
 from unblur.files import atomic_path, write_json, write_table
+from unblur.metrics import BEST_PSNR, DEFAULT_METRICS
 
 Row = dict[str, Any]
 Progress = Callable[[int, int], None]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from unblur.evaluation.errors import EvaluationError
-from unblur.evaluation.metrics import Image
+from unblur.metrics import Image
 
 _SMALLEST = 16  # pixels a side; four poolings come before the last layer
 _LAYERS = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.evaluation import metrics
+from unblur import metrics
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.lpips import Lpips
-from unblur.evaluation.metrics import Image, Variant
+from unblur.metrics import Image, Variant
 
 PROTOCOL_HELP = (
     "full (whole images, rounded to 8 bits, RGB), center-crop:256 or patches:3x4 (rows x columns, "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unblur.blur import Degradation, Kernel, parse_degradation, spoil
 from unblur.blur.kernels import read_kernel
-from unblur.blur.steps import Drawn, Record
+from unblur.blur.steps import Drawn, Record, flat_records
 from unblur.data import (
     Dataset,
     Pair,
@@ -30,7 +30,6 @@ from unblur.evaluation.errors import EvaluationError
 from unblur.registry import ConfigError, unknown
 
 _LARGEST_SUITE = 1_000_000  # bytes
-_NOT_CONVOLUTIONS = {"resize", "sharpen", "saturation"}
 _MOST_LABELS = 30  # of blurs that get a line each in a table
 
 
@@ -93,11 +92,7 @@ class Case:
         kernel = None
         if self.drawn is not None:
             given, records = spoil(self.drawn, given), self.drawn.records
-            # What comes of two kernels, of another size or of another tone has no single one.
-            steps = {record.get("step") for record in _flat(records)}
-            alone = len(self.drawn.kernels) == 1 and not steps & _NOT_CONVOLUTIONS
-            if alone and self.drawn.uniform and self.pair.blurred is None:
-                kernel = self.drawn.kernels[0]
+            kernel = self.drawn.kernel if self.pair.blurred is None else None
         elif self.pair.kernel is not None and Path(self.pair.kernel).is_file():
             kernel = read_kernel(Path(self.pair.kernel))
         if given.shape != sharp.shape:
@@ -239,7 +234,7 @@ def _kinds(label: str) -> list[str]:
 def describe(records: Sequence[Record]) -> str:
     """What blurred an image, in words: `gaussian 7×7 sigma=1`. Empty for no records."""
     words = []
-    for record in _flat(records):
+    for record in flat_records(records):
         if record.get("step") == "frames":
             words.append(f"frames window={record.get('window')}")
         if "kernel_size" not in record:
@@ -254,19 +249,11 @@ def describe(records: Sequence[Record]) -> str:
     return " + ".join(words) or ("unchanged" if records else "")
 
 
-def _flat(records: Sequence[Record]) -> list[Record]:
-    flat: list[Record] = []
-    for record in records:
-        flat.append(record)
-        flat += _flat(record.get("steps", []))
-    return flat
-
-
 def _gamma(records: Sequence[Record]) -> float | str | None:
     """The light that the kernel acted on."""
     for record in records:
         if record.get("step") == "linear_light" and any(
-            "kernel_size" in inner for inner in _flat(record.get("steps", []))
+            "kernel_size" in inner for inner in flat_records(record.get("steps", []))
         ):
             return record.get("gamma")
     return None

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from unblur.losses import MultiScaleLoss, WeightedLoss
+from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
 from unblur.models.base import pad_to_multiple
 from unblur.models.checkpoint import load_checkpoint
@@ -21,8 +22,6 @@ from unblur.registry import ConfigError
 from unblur.training.config import NetworkConfig, Recipe
 from unblur.training.errors import TrainingError
 from unblur.training.optimizers import build_optimizer, build_schedule
-
-BEST_PSNR = 100.0  # of identical images, as in evaluation
 
 
 def build_network(config: NetworkConfig) -> RestorationModel:

@@ -17,7 +17,7 @@ METRICS = ("psnr", "ssim", "ms_ssim", "mse", "mae", "logcosh", "lpips")
 DEFAULT_METRICS = METRICS[:-1]
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "ms_ssim"})
 
-BEST_PSNR = 100.0  # of identical images, whose PSNR has no bound; training counts them alike
+BEST_PSNR = 100.0  # of identical images, whose PSNR has no bound
 
 # Z. Wang et al., "Image quality assessment: from error visibility to structural similarity",
 # IEEE Transactions on Image Processing 13(4), 2004.
