@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,7 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from unblur.cli import app
+from unblur.models.checkpoint import read_training
 from unblur.registry import ConfigError
 from unblur.training import TrainingError, read_recipe, read_run, train
 from unblur.training.checkpoints import is_whole, newest_whole
@@ -177,7 +181,30 @@ def test_in_stages_of_steps(recipe_file: Callable[..., Path]) -> None:
     part = train(read_recipe(recipe_file(), [*constant, "--trainer.max_steps", "3"]))
     for steps in ("10", "24"):
         train(read_run(part, ["--trainer.max_steps", steps]), part)
-    assert_same(whole, part)
+    # Each stop was validated; besides, nothing differs.
+    between = [row for row in numbers(part) if row["step"] in (3, 10) and "val/psnr" in row]
+    assert len(between) == 2
+    assert [row for row in numbers(part) if row not in between] == numbers(whole)
+    weights = [load_file(f / "checkpoints/last.safetensors") for f in (whole, part)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    "settings", [["--trainer.max_steps", "2"], ["--trainer.validate_every", "3"]]
+)
+def test_the_last_weights_are_validated(
+    settings: list[str], recipe_file: Callable[..., Path]
+) -> None:
+    folder = train(read_recipe(recipe_file(), [*settings, "--trainer.max_epochs", "4"]))
+    last = numbers(folder)[-1]
+    assert "val/psnr" in last
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["steps"] == last["step"]
+    best = read_training(folder / "checkpoints/best.safetensors")
+    assert best["val_psnr"] == summary["best_psnr"]
+    # What was validated after the last checkpoint is not forgotten when the run goes on.
+    train(read_run(folder, ["--trainer.max_epochs", "5", "--trainer.max_steps", "30"]), folder)
+    assert read_training(folder / "checkpoints/best.safetensors")["val_psnr"] >= best["val_psnr"]
 
 
 def test_a_cycle_can_be_prolonged(recipe_file: Callable[..., Path]) -> None:
@@ -189,5 +216,33 @@ def test_a_cycle_can_be_prolonged(recipe_file: Callable[..., Path]) -> None:
 
 def test_what_may_not_change(recipe_file: Callable[..., Path]) -> None:
     folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
-    with pytest.raises(ConfigError, match=r"--optimizer\.lr cannot be changed when a run goes on"):
+    with pytest.raises(ConfigError, match=r"--optimizer\.lr was 0.002 and cannot be changed"):
         read_run(folder, ["--trainer.max_epochs", "2", "--optimizer.lr", "1"])
+    begun = read_run(folder, [])
+    same = ["--optimizer.lr", str(begun.optimizer.lr), "--trainer.max_epochs", "2"]
+    assert read_run(folder, same).trainer.max_epochs == 2
+
+
+def test_runs_are_told_apart(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
+    path = recipe_file()
+    folder = train(read_recipe(path, ["--trainer.max_steps", "1"]))
+    more = ["--resume", "--trainer.max_epochs", "2", "--trainer.max_steps", "2"]
+
+    def run(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["train", *words])
+        return result.exit_code, result.output
+
+    code, output = run("--run", str(folder), *more)
+    assert code == 0, output
+    assert f"run: {folder}" in output
+    other = tmp_path / "other.yaml"
+    other.write_text(path.read_text(encoding="utf-8") + "\nname: other\n", encoding="utf-8")
+    code, output = run(str(other), "--run", str(folder), *more)
+    assert code == 1
+    assert "is a run of" in output
+    code, output = run(str(path), str(other))
+    assert code == 2
+    assert "one recipe at a time" in output
+    code, output = run(str(path), "--quick", "--resume", "--output", str(folder.parents[1]))
+    assert code == 1
+    assert "without --quick are in" in output

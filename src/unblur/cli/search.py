@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from unblur.cli.errors import fail
-from unblur.cli.train import training_errors_for_people
+from unblur.cli.train import recipe_and_settings, training_errors_for_people
 
 
 def search(
-    context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE.yaml [--section.key VALUE]", help="What to train."),
+    ],
     space: Annotated[
         Path | None, typer.Option(metavar="SPACE.yaml", help="What to vary, and how.")
     ] = None,
@@ -34,6 +36,9 @@ def search(
     of split and weights and tries every model on every validation, with leaks marked. Settings of
     the recipe can be overridden as in `unblur train`.
     """
+    recipe, overrides = recipe_and_settings(words)
+    if recipe is None:
+        raise fail("name a recipe", 2)
     if (space is None) == (seeds is None):
         raise fail("give either --space SPACE.yaml or --seeds 42,123", 2)
     with training_errors_for_people("optuna"):
@@ -41,7 +46,7 @@ def search(
         from unblur.training.search import read_space, seed_study
         from unblur.training.search import search as run_search
 
-        plan = training.read_recipe(recipe, list(context.args), quickly=quick)
+        plan = training.read_recipe(recipe, overrides, quickly=quick)
         if seeds is not None:
             try:
                 numbers = [int(word) for word in seeds.split(",")]

@@ -13,7 +13,7 @@ from unblur.cli.data.arguments import data_errors_for_people
 from unblur.cli.errors import fail, network_errors_for_people
 
 # What is not an option of ours is a setting of the recipe, such as --trainer.max_epochs 3.
-RECIPE_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+RECIPE_OPTIONS = {"ignore_unknown_options": True}
 
 
 @contextmanager
@@ -35,10 +35,32 @@ def training_errors_for_people(*also: str) -> Iterator[None]:
         raise fail(str(error), 1) from None
 
 
+def recipe_and_settings(words: list[str]) -> tuple[Path | None, list[str]]:
+    """Tell a recipe from settings, which take one value each: --section.key value."""
+    recipe, settings = None, []
+    rest = iter(words)
+    for word in rest:
+        if word.startswith("--"):
+            settings.append(word)
+            if "=" not in word:
+                settings += [value for value in [next(rest, None)] if value is not None]
+        elif word.startswith("-"):
+            raise fail(f"no such option: {word}", 2)
+        elif recipe is None:
+            recipe = Path(word)
+        else:
+            raise fail(f"one recipe at a time: {recipe} or {word}", 2)
+    return recipe, settings
+
+
 def train(
-    context: typer.Context,
-    recipe: Annotated[
-        Path | None, typer.Argument(metavar="RECIPE.yaml", help="What to train, and how.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RECIPE.yaml [--section.key VALUE]",
+            help="What to train, and how.",
+            show_default=False,
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes on two cores: small crops, few steps.")
@@ -63,7 +85,7 @@ def train(
     with training_errors_for_people():
         from unblur import training
 
-        overrides = list(context.args)
+        recipe, overrides = recipe_and_settings(words or [])
         folder = run
         if recipe is None:
             if folder is None:
@@ -72,8 +94,11 @@ def train(
         else:
             plan = training.read_recipe(recipe, overrides, quickly=quick)
             if resume:
-                folder = folder or training.newest_run(Path(plan.output).expanduser(), plan.name)
+                name = plan.name
+                folder = folder or training.newest_run(Path(plan.output).expanduser(), name)
                 plan = training.read_run(folder, overrides)
+                if plan.name != name:
+                    raise fail(f"{folder}: is a run of {plan.name}, not of {name}", 1)
         if folder is not None and not resume:
             raise fail("--run goes together with --resume", 2)
         if dry_run:

@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from unblur.data import Split
 from unblur.files import atomic_path, sha256_of
-from unblur.models.checkpoint import save_checkpoint
+from unblur.models.checkpoint import CheckpointError, read_training, save_checkpoint
 from unblur.training.errors import TrainingError
 from unblur.training.restoration import RestorationModule
 
@@ -107,6 +107,14 @@ class Checkpoints(Checkpoint):
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
         self._kept = set(state_dict["kept"])
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last step may have been the best, which was validated after its checkpoint."""
+        assert isinstance(pl_module, RestorationModule)  # noqa: S101
+        with contextlib.suppress(CheckpointError):
+            best = read_training(self.folder / "best.safetensors")
+            if best.get("steps") == pl_module.optimizer_steps and best["val_psnr"] is not None:
+                self.best, self.best_step = best["val_psnr"], best["steps"]
+
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -121,9 +129,12 @@ class Checkpoints(Checkpoint):
             return  # gradients that are being accumulated are not stored
         epoch_ends = batch_idx + 1 >= trainer.num_training_batches
         due = trainer.strategy.broadcast(time.monotonic() - self._saved > self.seconds)
-        due = due or trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
-        if due and not epoch_ends:
+        if 0 <= trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+        if (due or trainer.should_stop) and not epoch_ends:
             self._save(trainer, batch_idx + 1)
+        if trainer.should_stop or (epoch_ends and trainer.current_epoch + 1 == trainer.max_epochs):
+            trainer.check_val_every_n_epoch = 1  # the last weights are validated in any case
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, RestorationModule)  # noqa: S101

@@ -100,6 +100,17 @@ def overridden(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     return _parsed(values, (), Path(recipe.name))
 
 
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """Every setting under its name on the command line, such as optimizer.lr."""
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(recipe).items():
+        if dataclasses.is_dataclass(getattr(recipe, name)):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write every setting of a recipe, defaults included; `read_recipe` reads it back."""
     with atomic_path(path) as temporary:

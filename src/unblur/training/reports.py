@@ -296,7 +296,7 @@ class Console:
         step = int(row["step"])
         if "val/psnr" in row:
             self._val = f"val {row['val/psnr']:.2f} dB ({row['val/gain']:+.2f})"
-            self._line(f"epoch {int(row['epoch']) + 1}, step {step}: {self._val}")
+            self.say(f"epoch {int(row['epoch']) + 1}, step {step}: {self._val}")
             return
         if self._began is None:
             self._began = (now, step)
@@ -308,9 +308,10 @@ class Console:
             done = step - self._began[1]
             left = (now - self._began[0]) / done * (self.steps - step) if done else 0
             remaining = f"  {left / 60:.0f} min left" if left else ""
-            self._line(f"step {step}/{self.steps}  {text}{remaining}")
+            self.say(f"step {step}/{self.steps}  {text}{remaining}")
 
-    def _line(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line above the bar."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:

@@ -34,13 +34,15 @@ from unblur.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_
 from unblur.training.config import Recipe
 from unblur.training.data import Prepared, RestorationData, epoch_steps, prepare_pairs
 from unblur.training.errors import TrainingError
-from unblur.training.recipe import read_recipe, write_recipe
+from unblur.training.recipe import read_recipe, settings_of, write_recipe
 from unblur.training.reports import Console, Curves, Metrics, Pictures, Row
 from unblur.training.restoration import RestorationModule, build_network
 
 _SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
-_MAY_CHANGE = ("--trainer.", "--data.workers", "--data.cache", "--data.root", "--output",
-               "--tensorboard", "--wandb")  # fmt: skip
+_MAY_CHANGE = (
+    *("trainer.", "data.workers", "data.cache", "data.root"),
+    *("output", "tensorboard", "wandb"),
+)
 RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.json"
 
 
@@ -222,6 +224,8 @@ def train(
     began = time.monotonic()
     try:
         with console:
+            if is_first:
+                console.say(f"run: {folder}")
             _fit(trainer, module, data, checkpoint)
     finally:
         os.environ.pop(_SHARED_FOLDER, None)
@@ -406,7 +410,10 @@ def newest_run(output: Path, name: str) -> Path:
     for folder in reversed(folders):  # the newest that got as far as a checkpoint
         if newest_whole(folder / "checkpoints")[0] is not None:
             return folder
-    raise TrainingError(f"{output / name}: holds no run to resume")
+    stem = name.removesuffix("-quick")
+    other, how = (f"{stem}-quick", "with") if name == stem else (stem, "without")
+    hint = f"; those {how} --quick are in {output / other}" if (output / other).is_dir() else ""
+    raise TrainingError(f"{output / name}: holds no run to resume{hint}")
 
 
 def read_run(folder: Path, overrides: list[str]) -> Recipe:
@@ -414,15 +421,19 @@ def read_run(folder: Path, overrides: list[str]) -> Recipe:
 
     overrides: how long to train and on what, but not what is trained, which a checkpoint fixes.
     """
-    for word in overrides:
-        if word.startswith("--") and not word.startswith(_MAY_CHANGE):
-            raise ConfigError(
-                f"{word.partition('=')[0]} cannot be changed when a run goes on, only "
-                f"{', '.join(_MAY_CHANGE)}; begin a new one from its weights with --network.weights"
-            )
     if not (folder / RECIPE_FILE).is_file():
         raise ConfigError(f"{folder}: is not the folder of a run, it has no {RECIPE_FILE}")
-    return read_recipe(folder / RECIPE_FILE, overrides)
+    begun = read_recipe(folder / RECIPE_FILE)
+    recipe = read_recipe(folder / RECIPE_FILE, overrides)
+    before = settings_of(begun)
+    for name, value in settings_of(recipe).items():
+        if value != before.get(name) and not name.startswith(_MAY_CHANGE):
+            raise ConfigError(
+                f"--{name} was {before.get(name)} and cannot be changed when a run goes on, only "
+                f"{', '.join(f'--{start}' for start in _MAY_CHANGE)}; begin a new run from its "
+                "weights with --network.weights"
+            )
+    return recipe
 
 
 def _begin(folder: Path, recipe: Recipe, plan: Plan) -> None:
