@@ -468,7 +468,11 @@ def test_mixtures(photos: Path, sequences: Path, data: Path, tmp_path: Path) -> 
     again = Samples(fewer, samples.degradation, crop=64, augmentation=Augmentation())
     names = [again._choose(0, i, generator(1, i)).name[0] for i in range(500)]
     assert 180 < names.count("4") < 265
+    path.write_text(f"- {{data: 'gopro:{data / 'gopro'}', sequences: [GOPR0384_11_02]}}")
+    assert set(open_dataset(path).sequences) == {"GOPR0384_11_02"}
     for content, message in (
+        (f"- {{data: 'gopro:{data / 'gopro'}', sequences: [GOPR0]}}", "GOPR0374_11_00"),
+        (f"- {{data: '{photos}', sequences: all}}", "list of names"),
         ("- {data: gopro:/nowhere}", "no such file"),
         ("- {weight: 3}", "needs data"),
         (f"- {{data: '{photos}', weight: -1}}", "positive number"),

@@ -102,6 +102,31 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
         assert parameter.grad.abs().max() > 0, parameter_name
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("unshuffle_unet", {"gated_levels": 2, "confidence": True}),
+        ("unshuffle_unet", {"factor": 4, "confidence": True}),
+        ("late_fusion_unet", {"width": 8}),
+        ("res_unet", {"width": 8}),
+        ("rednet30", {"width": 8}),
+    ],
+)
+def test_options_change_the_network_and_nothing_else(name: str, options: dict) -> None:
+    model = perturbed(name, **{**LIGHT[name], **options}).train()
+    image = torch.rand(2, 3, 43, 38)
+    restored = model(image)
+    assert restored.shape == image.shape
+    restored.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("options", [{"factor": 3}, {"gated_levels": 9}])
+def test_levels_that_cannot_be(options: dict) -> None:
+    with pytest.raises(ConfigError, match="unshuffle_unet"):
+        create_model("unshuffle_unet", **options)
+
+
 def test_every_critic_parameter_gets_a_gradient_and_scores_are_per_image() -> None:
     critic = create_model("patchgan_critic")
     scores = critic(torch.rand(3, 3, 40, 56) * 2 - 1)
@@ -155,7 +180,7 @@ def test_unknown_names_list_the_valid_ones() -> None:
             create_model("unet16", width=wrong)
     with pytest.raises(ConfigError, match="unet16 cannot be built with width=0"):
         create_model("unet16", width=0)
-    assert model_options("late_fusion_unet") == {"refine_depth": 5}
+    assert model_options("late_fusion_unet") == {"refine_depth": 5, "width": 64}
 
 
 def test_restoration_networks_say_what_sizes_they_accept() -> None:

@@ -19,7 +19,7 @@ from unblur.data.splits import (
     select_frames,
     write_split,
 )
-from unblur.data.transforms import averaged, in_patches, resized, without_blurred
+from unblur.data.transforms import averaged, in_patches, of_sequences, resized, without_blurred
 
 __all__ = [
     "LAYOUTS",
@@ -43,6 +43,7 @@ __all__ = [
     "find_leak",
     "in_patches",
     "make_split",
+    "of_sequences",
     "open_dataset",
     "prepare",
     "read_split",

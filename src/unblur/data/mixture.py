@@ -13,9 +13,10 @@ import yaml
 from unblur.blur import BlurError, build_degradation
 from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
-from unblur.data.transforms import averaged, without_blurred
+from unblur.data.transforms import averaged, of_sequences, without_blurred
+from unblur.registry import ConfigError
 
-_KEYS = {"data", "weight", "blurred", "frames"}
+_KEYS = {"data", "weight", "blurred", "frames", "sequences"}
 
 
 def read_mixture(
@@ -28,6 +29,7 @@ def read_mixture(
         - {data: sharp:/data/240fps, frames: {window: [7, 13], stride: 4}}
 
     weight: how often the part is drawn, as a whole, whatever its number of images; 1 by default.
+    sequences: only these of the part; the last part of a name will do.
     blurred: false to leave out the blurred partners.
     frames: averages the part's sequences, as the blur step of that name.
     place: what messages call the list. Sequences of one name count as one sequence, so
@@ -76,6 +78,14 @@ def _part(entry: Mapping[str, Any], place: str, open_part: Callable[[str], Datas
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise DataError(f"{place}: the weight must be a positive number, got {weight!r}")
     part = open_part(spec)
+    names = entry.get("sequences")
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(n, str | int) for n in names):
+            raise DataError(f"{place}: sequences is a list of names, got {names!r}")
+        try:
+            part = of_sequences(part, [str(name) for name in names])
+        except ConfigError as error:
+            raise DataError(f"{place}: {error}") from error
     if not isinstance(entry.get("blurred", True), bool):
         raise DataError(f"{place}: blurred is true or false, got {entry['blurred']!r}")
     if entry.get("blurred") is False:

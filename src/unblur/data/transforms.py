@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.randomness import generator
 from unblur.data.sources import AveragedSource, ImageSource, PatchSource, ResizedSource
+from unblur.registry import unknown
 
 _PATCH = r"patch-\d+-\d+"  # what names of patches end in
 
@@ -57,6 +58,18 @@ def without_blurred(dataset: Dataset) -> Dataset:
     """Only the sharp images, so that blur is made anew."""
     pairs = [replace(pair, blurred=None, kernel=None, blur=()) for pair in dataset.pairs]
     return replace(dataset, pairs=tuple(pairs))
+
+
+def of_sequences(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Only these sequences; the last part of a name will do. Raises ConfigError."""
+    known = {pair.sequence for pair in dataset.pairs}
+    chosen = set()
+    for name in names:
+        found = {each for each in known if each == name or each.endswith(f"/{name}")}
+        if not found:
+            raise unknown(f"sequence of {dataset.spec}", name, sorted(known))
+        chosen |= found
+    return replace(dataset, pairs=tuple(p for p in dataset.pairs if p.sequence in chosen))
 
 
 def averaged(dataset: Dataset, frames: FrameAverage, seed: int = 0) -> Dataset:

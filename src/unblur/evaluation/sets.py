@@ -20,6 +20,7 @@ from unblur.data import (
     Pair,
     averaged,
     in_patches,
+    of_sequences,
     open_dataset,
     read_split,
     resized,
@@ -132,7 +133,7 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
             raise unknown(f"subset of {dataset.spec}", spec.subset, filter(None, subsets))
         dataset = replace(dataset, pairs=tuple(p for p in dataset.pairs if p.subset == spec.subset))
     if spec.sequences:
-        dataset = replace(dataset, pairs=tuple(_of_sequences(dataset, spec.sequences)))
+        dataset = of_sequences(dataset, spec.sequences)
     if spec.split is not None:
         part = read_split(root / Path(spec.split).expanduser()).part(dataset, "val")
         dataset = replace(dataset, pairs=tuple(part))
@@ -153,17 +154,6 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
         raise EvaluationError(f"{dataset.spec}: there are no images in it to evaluate on")
     cases = _cases(dataset, pairs, spec, degradation)
     return TestSet(spec.name or _name(spec), spec, tuple(_labelled(cases)), dataset.problems)
-
-
-def _of_sequences(dataset: Dataset, wanted: Sequence[str]) -> list[Pair]:
-    known = {pair.sequence for pair in dataset.pairs}
-    chosen = set()
-    for name in wanted:
-        found = {each for each in known if each == name or each.endswith(f"/{name}")}
-        if not found:
-            raise unknown(f"sequence of {dataset.spec}", name, sorted(known))
-        chosen |= found
-    return [pair for pair in dataset.pairs if pair.sequence in chosen]
 
 
 def _degradation(blur: str | list[Any] | dict[str, Any], root: Path) -> Degradation:

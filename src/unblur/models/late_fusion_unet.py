@@ -30,28 +30,29 @@ def convolutions(run: nn.Module) -> list[nn.Conv2d]:
 class LateFusionUNet(RestorationModel):
     """U-Net with max pooling, a refinement run at full resolution and late fusion of the input.
 
-    refine_depth: number of 64→64 convolutions of the refinement run. Five give the published
+    width: channels at full resolution, doubled at each of the three levels below.
+    refine_depth: number of width→width convolutions of the refinement run. Five give the published
         total of 10,577,667 parameters, six the published layer table's 10,614,595.
     """
 
     size_multiple = 8
 
-    def __init__(self, refine_depth: int = 5) -> None:
+    def __init__(self, refine_depth: int = 5, width: int = 64) -> None:
         super().__init__()
-        self.enc1 = conv_run(3, 64, 64)
-        self.enc2 = conv_run(64, 128, 128)
-        self.enc3 = conv_run(128, 256, 256)
-        self.bottleneck = conv_run(256, 512, 512, 512)
-        self.up3 = nn.ConvTranspose2d(512, 256, 2, 2)
-        self.dec3 = conv_run(512, 256, 256)
-        self.up2 = nn.ConvTranspose2d(256, 128, 2, 2)
-        self.dec2 = conv_run(256, 128, 128, 128)
-        self.up1 = nn.ConvTranspose2d(128, 64, 2, 2)
-        self.dec1 = conv_run(128, 64)
-        self.refine = conv_run(64, *[64] * refine_depth)
-        self.fusion = conv_run(64 + 3, 128, 128)
-        self.output = nn.Conv2d(128, 3, 1)
-        copy_image(*convolutions(self.fusion), self.output, source=64)
+        self.enc1 = conv_run(3, width, width)
+        self.enc2 = conv_run(width, 2 * width, 2 * width)
+        self.enc3 = conv_run(2 * width, 4 * width, 4 * width)
+        self.bottleneck = conv_run(4 * width, 8 * width, 8 * width, 8 * width)
+        self.up3 = nn.ConvTranspose2d(8 * width, 4 * width, 2, 2)
+        self.dec3 = conv_run(8 * width, 4 * width, 4 * width)
+        self.up2 = nn.ConvTranspose2d(4 * width, 2 * width, 2, 2)
+        self.dec2 = conv_run(4 * width, 2 * width, 2 * width, 2 * width)
+        self.up1 = nn.ConvTranspose2d(2 * width, width, 2, 2)
+        self.dec1 = conv_run(2 * width, width)
+        self.refine = conv_run(width, *[width] * refine_depth)
+        self.fusion = conv_run(width + 3, 2 * width, 2 * width)
+        self.output = nn.Conv2d(2 * width, 3, 1)
+        copy_image(*convolutions(self.fusion), self.output, source=width)
 
     def restore(self, x: Tensor) -> Tensor:
         skip1 = self.enc1(x)

@@ -37,14 +37,19 @@ def gate(x: Tensor) -> Tensor:
 
 
 class NAFBlock(nn.Module):
-    """Depthwise convolution with channel attention, then a gated pointwise pair, both residual."""
+    """Depthwise convolution with channel attention, then a gated pointwise pair, both residual.
 
-    def __init__(self, channels: int) -> None:
+    kernel_size: of the depthwise convolution. attention: without it, the block is local.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3, attention: bool = True) -> None:
         super().__init__()
         wide = 2 * channels
         self.conv1 = nn.Conv2d(channels, wide, 1)
-        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
-        self.sca = nn.Sequential(GlobalMean(), nn.Conv2d(channels, channels, 1))
+        self.conv2 = nn.Conv2d(wide, wide, kernel_size, padding=kernel_size // 2, groups=wide)
+        self.sca: nn.Module | None = None
+        if attention:
+            self.sca = nn.Sequential(GlobalMean(), nn.Conv2d(channels, channels, 1))
         self.conv3 = nn.Conv2d(channels, channels, 1)
         self.conv4 = nn.Conv2d(channels, wide, 1)
         self.conv5 = nn.Conv2d(channels, channels, 1)
@@ -55,8 +60,9 @@ class NAFBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = gate(self.conv2(self.conv1(self.norm1(x))))
-        features = self.conv3(features * self.sca(features))
-        x = x + features * self.beta
+        if self.sca is not None:
+            features = features * self.sca(features)
+        x = x + self.conv3(features) * self.beta
         return x + self.conv5(gate(self.conv4(self.norm2(x)))) * self.gamma
 
 

@@ -24,9 +24,12 @@ class REDNet30(RestorationModel):
 
     variant: "autoencoder" (ELU, images in [0, 1]) or "wgan", the generator of the WGAN
         (ReLU, tanh at the end, images in [−1, 1]).
+    width: channels of every layer.
     """
 
-    def __init__(self, variant: Literal["autoencoder", "wgan"] = "autoencoder") -> None:
+    def __init__(
+        self, variant: Literal["autoencoder", "wgan"] = "autoencoder", width: int = 64
+    ) -> None:
         super().__init__()
         if variant not in ("autoencoder", "wgan"):
             raise ConfigError(f"rednet30's variant is 'autoencoder' or 'wgan', not {variant!r}")
@@ -34,14 +37,14 @@ class REDNet30(RestorationModel):
         if variant == "wgan":
             self.value_range = (-1.0, 1.0)
         self.encoder = nn.ModuleList(
-            [nn.Conv2d(3 if layer == 0 else 64, 64, 3, padding=1) for layer in range(DEPTH)]
+            [nn.Conv2d(3 if layer == 0 else width, width, 3, padding=1) for layer in range(DEPTH)]
         )
-        self.encoder_norms = nn.ModuleList([nn.BatchNorm2d(64) for _ in range(DEPTH)])
+        self.encoder_norms = nn.ModuleList([nn.BatchNorm2d(width) for _ in range(DEPTH)])
         self.decoder = nn.ModuleList(
-            [nn.ConvTranspose2d(64, 64, 3, padding=1) for _ in range(DEPTH)]
+            [nn.ConvTranspose2d(width, width, 3, padding=1) for _ in range(DEPTH)]
         )
-        self.decoder_norms = nn.ModuleList([nn.BatchNorm2d(64) for _ in range(DEPTH)])
-        self.output = nn.ConvTranspose2d(64, 3, 1)
+        self.decoder_norms = nn.ModuleList([nn.BatchNorm2d(width) for _ in range(DEPTH)])
+        self.output = nn.ConvTranspose2d(width, 3, 1)
         # It begins near the identity instead of unlearning noise that it adds to the image.
         nn.init.normal_(self.output.weight, std=1e-3)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]

@@ -34,20 +34,22 @@ class ResUNet(RestorationModel):
 
     972,739 parameters by the published table, which counts BatchNorm's running statistics too
     (971,715 of them are trained).
+
+    width: channels of the second convolution; others are a quarter of it or twice as many.
     """
 
     size_multiple = 4
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1)
-        self.conv2 = nn.Conv2d(16 + 3, 64, 3, padding=1)
-        self.conv3 = nn.Conv2d(64 + 16, 128, 3, padding=1)
-        self.block1 = ResBlock(128 + 16, 128)
-        self.block2 = ResBlock(128, 128)
-        self.up1 = nn.ConvTranspose2d(128, 128, 3, 2, padding=1, output_padding=1)
-        self.up2 = nn.ConvTranspose2d(128, 64, 3, 2, padding=1, output_padding=1)
-        self.output = nn.Conv2d(64, 3, 3, padding=1)
+        self.conv1 = nn.Conv2d(3, width // 4, 3, padding=1)
+        self.conv2 = nn.Conv2d(width // 4 + 3, width, 3, padding=1)
+        self.conv3 = nn.Conv2d(width + width // 4, 2 * width, 3, padding=1)
+        self.block1 = ResBlock(2 * width + width // 4, 2 * width)
+        self.block2 = ResBlock(2 * width, 2 * width)
+        self.up1 = nn.ConvTranspose2d(2 * width, 2 * width, 3, 2, padding=1, output_padding=1)
+        self.up2 = nn.ConvTranspose2d(2 * width, width, 3, 2, padding=1, output_padding=1)
+        self.output = nn.Conv2d(width, 3, 3, padding=1)
 
     def restore(self, x: Tensor) -> Tensor:
         first = F.relu(self.conv1(x))

@@ -1,8 +1,9 @@
-"""`unshuffle_unet`: our own U-Net of plain 3×3 convolutions after a pixel-unshuffle, for CPUs.
+"""`unshuffle_unet`: our own U-Net after a pixel-unshuffle, for CPUs.
 
-All arithmetic happens at 1/2 resolution and below, in dense 3×3 convolutions, the one operation
-that every CPU runtime does near its peak; there is no normalisation, no global statistic and no
-element-wise gate, so it is local, cheap in memory traffic and the same in tiles as in one piece.
+All arithmetic happens at 1/2 resolution and below, at the fine levels in dense 3×3 convolutions,
+the one operation that every CPU runtime does near its peak. At coarse levels, where memory
+traffic hardly counts, gated blocks with large depthwise kernels can take their place. There is no
+global statistic, so a photo is the same in tiles as in one piece.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel
+from unblur.models.nafnet import NAFBlock
 from unblur.models.plain import PlainResBlock
 from unblur.models.registry import ConfigError, register
+
+_GATED_KERNEL = 7
 
 
 def _small_start(block: PlainResBlock) -> PlainResBlock:
@@ -27,17 +32,26 @@ def _small_start(block: PlainResBlock) -> PlainResBlock:
     return block
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
+def _blocks(channels: int, count: int, gated: bool) -> nn.Sequential:
+    if gated:
+        return nn.Sequential(
+            *[NAFBlock(channels, _GATED_KERNEL, attention=False) for _ in range(count)]
+        )
     return nn.Sequential(*[_small_start(PlainResBlock(channels)) for _ in range(count)])
 
 
 @register("unshuffle_unet")
 class UnshuffleUNet(RestorationModel):
-    """U-Net on 2×2 pixel-unshuffled input with additive skips and a global residual.
+    """U-Net on pixel-unshuffled input with additive skips and a global residual.
 
-    widths: channels at 1/2, 1/4, 1/8, … resolution; the last is the bottleneck's.
+    widths: channels at each level, such as 1/2, 1/4, 1/8 … of the resolution; the last is the
+        bottleneck's.
     encoder_blocks: residual blocks at each of those levels.
     decoder_blocks: residual blocks on the way up, for each level but the last.
+    factor: of the pixel-unshuffle; the first level has 1/factor of the resolution.
+    gated_levels: so many of the coarsest levels consist of gated blocks.
+    confidence: a map between 0 and 1, learned like all else, multiplies the residual, so that
+        nothing is easier to learn than to leave a pixel alone.
     """
 
     def __init__(
@@ -45,6 +59,9 @@ class UnshuffleUNet(RestorationModel):
         widths: Sequence[int] = (24, 48, 96, 128),
         encoder_blocks: Sequence[int] = (1, 2, 2, 4),
         decoder_blocks: Sequence[int] = (1, 2, 2),
+        factor: int = 2,
+        gated_levels: int = 0,
+        confidence: bool = False,
     ) -> None:
         super().__init__()
         if not len(widths) == len(encoder_blocks) == len(decoder_blocks) + 1:
@@ -52,26 +69,25 @@ class UnshuffleUNet(RestorationModel):
                 "unshuffle_unet needs as many encoder_blocks as widths and one decoder_blocks "
                 f"fewer, got {len(widths)}, {len(encoder_blocks)} and {len(decoder_blocks)}"
             )
-        self.size_multiple = 2 ** len(widths)
-        self.intro = nn.Conv2d(12, widths[0], 3, padding=1)
-        self.encoders = nn.ModuleList(
-            [_blocks(width, count) for width, count in zip(widths, encoder_blocks, strict=True)]
-        )
+        if factor not in (1, 2, 4, 8):
+            raise ConfigError(f"unshuffle_unet's factor is 1, 2, 4 or 8, not {factor}")
+        if not 0 <= gated_levels <= len(widths):
+            raise ConfigError(f"unshuffle_unet has no {gated_levels} levels to be gated")
+        self.factor, self.confidence = factor, confidence
+        self.size_multiple = factor * 2 ** (len(widths) - 1)
+        gated = [level >= len(widths) - gated_levels for level in range(len(widths))]
+        self.intro = nn.Conv2d(3 * factor**2, widths[0], 3, padding=1)
+        self.encoders = nn.ModuleList(map(_blocks, widths, encoder_blocks, gated))
         steps = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
         self.ups = nn.ModuleList([nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps])
-        self.decoders = nn.ModuleList(
-            [
-                _blocks(width, count)
-                for width, count in zip(widths[:-1], decoder_blocks, strict=True)
-            ]
-        )
-        self.output = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.decoders = nn.ModuleList(map(_blocks, widths[:-1], decoder_blocks, gated[:-1]))
+        self.output = nn.Conv2d(widths[0], (3 + confidence) * factor**2, 3, padding=1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 
     def restore(self, x: Tensor) -> Tensor:
-        features = self.intro(F.pixel_unshuffle(x, 2))
+        features = self.intro(F.pixel_unshuffle(x, self.factor))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=False):
             features = encoder(features)
@@ -80,4 +96,7 @@ class UnshuffleUNet(RestorationModel):
         features = self.encoders[-1](features)
         for level in reversed(range(len(skips))):
             features = self.decoders[level](self.ups[level](features) + skips[level])
-        return x + F.pixel_shuffle(self.output(features), 2)
+        change = F.pixel_shuffle(self.output(features), self.factor)
+        if self.confidence:
+            change = change[:, :3] * torch.sigmoid(change[:, 3:])
+        return x + change

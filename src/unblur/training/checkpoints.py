@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,20 @@ class Checkpoints(Checkpoint):
     """Saves what a run needs to go on, and the weights of its best validation.
 
     folder: of the checkpoints. seconds: between two of them within an epoch. keep_every: epochs
-    after which one is kept for good.
+    after which one is kept for good. trained_on: the sequences that are.
     Lightning calls a `Checkpoint` after all other callbacks, so that their state is up to date.
     """
 
     def __init__(
-        self, folder: Path, seconds: float, keep_every: int | None, split: Split | None
+        self,
+        folder: Path,
+        seconds: float,
+        keep_every: int | None,
+        split: Split | None,
+        trained_on: Collection[str],
     ) -> None:
         self.folder, self.seconds, self.keep_every = folder, seconds, keep_every
-        self.split = split
+        self.split, self.trained_on = split, trained_on
         self.best: float | None = None
         self.best_step: int | None = None
         self._saved = time.monotonic()
@@ -192,7 +198,7 @@ class Checkpoints(Checkpoint):
             "val_psnr": psnr,
             "split": None if self.split is None else self.split.digest,
             # So that an evaluation can tell on its own what of its data was trained on.
-            "trained_on": None if self.split is None else sorted(self.split.train)[:_MOST_NAMES],
+            "trained_on": sorted(self.trained_on)[:_MOST_NAMES],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -52,7 +52,7 @@ class DataConfig:
     """What is trained on and how it is cut.
 
     train: `layout:path`, or a list of parts as in a `mix` file. root: what relative paths in train
-        and val start from. val: another data set to validate on, instead of a split.
+        and val start from. val: another data set, or list, to validate on, instead of a split.
     subset: only the pairs of this subset, such as train.
     blur: preset, file, spec or list of steps for images without a blurred partner. val_blur: for
         validation; the same by default. reblur: blur the sharp images of pairs too.
@@ -67,7 +67,7 @@ class DataConfig:
 
     train: str | list[dict[str, Any]] = ""
     root: str = "."
-    val: str | None = None
+    val: str | list[dict[str, Any]] | None = None
     subset: str | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
     blur: str | list[Any] | None = None

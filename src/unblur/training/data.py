@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,11 @@ class Prepared:
     train: list[Pair]
     val: list[Pair]
     split: Split | None
+
+    @property
+    def trained_on(self) -> Collection[str]:
+        """What an evaluation compares with its own data: sequences, or frames of them."""
+        return self.split.train if self.split else {pair.sequence for pair in self.train}
 
 
 def prepare_pairs(config: DataConfig) -> Prepared:

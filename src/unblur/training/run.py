@@ -217,6 +217,7 @@ def train(
         recipe.trainer.checkpoint_seconds,
         recipe.trainer.keep_every,
         plan.pairs.split,
+        plan.pairs.trained_on,
     )
     trainer = _trainer(recipe, folder, metrics, checkpoints, is_first)
     if is_first:
