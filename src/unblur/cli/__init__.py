@@ -18,6 +18,7 @@ from unblur.cli.info import info
 from unblur.cli.models import models
 from unblur.cli.run import run
 from unblur.cli.search import search
+from unblur.cli.serve import serve
 from unblur.cli.summary import summary
 from unblur.cli.train import RECIPE_OPTIONS, train
 
@@ -37,6 +38,7 @@ app.command()(summary)
 app.command()(export)
 app.command()(evaluate)
 app.command()(benchmark)
+app.command()(serve)
 app.command(context_settings=RECIPE_OPTIONS)(train)
 app.command(context_settings=RECIPE_OPTIONS)(search)
 app.add_typer(data, name="data")

@@ -16,6 +16,7 @@ from unblur.imaging.photo import Photo, Pixels
 from unblur.imaging.reading import (
     DEFAULT_MAX_PIXELS,
     allow_large_photos,
+    check_photo,
     probe_size,
     read_photo,
     register_heif,
@@ -32,6 +33,7 @@ __all__ = [
     "Photo",
     "Pixels",
     "allow_large_photos",
+    "check_photo",
     "comparison",
     "encode_photo",
     "format_of",

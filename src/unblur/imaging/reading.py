@@ -68,16 +68,35 @@ def probe_size(path: Path) -> tuple[int, int]:
         return (0, 0)
 
 
+def check_photo(
+    file: BinaryIO, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "image"
+) -> tuple[str, int, int]:
+    """(format, width, height) from a file's header, without decoding it; not upright.
+
+    Raises ImageError as `read_photo` does, but for damage that only decoding finds.
+    """
+    with _open(file, name, None) as image:
+        format_ = _checked(image, None, name, max_pixels)
+        return format_, *image.size
+
+
+def _checked(image: Image.Image, path: Path | None, name: str, max_pixels: int) -> str:
+    """The format of what may be decoded."""
+    format_ = _SAME_CONTAINER.get(image.format or "", image.format or "")
+    _check_label(format_, path, name)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width}×{height} pixels are more than the limit of "
+            f"{max_pixels / 1e6:g} MP; raise --max-pixels if this is meant"
+        )
+    return format_
+
+
 def _read(file: BinaryIO, name: str, path: Path | None, max_pixels: int) -> Photo:
     with _open(file, name, path) as image:
-        format_ = _SAME_CONTAINER.get(image.format or "", image.format or "")
-        _check_label(format_, path, name)
+        format_ = _checked(image, path, name, max_pixels)
         width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError(
-                f"{name}: {width}×{height} pixels are more than the limit of "
-                f"{max_pixels / 1e6:g} MP; raise --max-pixels if this is meant"
-            )
         try:
             _check_single(image, format_, name)
             if _is_sixteen_bit(image):

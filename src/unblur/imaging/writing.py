@@ -34,7 +34,7 @@ def write_photo(
     path = Path(path)
     format_ = parse_format(format_of(path) or path.suffix or "(none)")
     if path.exists() and not overwrite:
-        raise ImageError(f"{path}: exists already; use --overwrite to replace it")
+        raise ImageError(f"{path}: exists already; replace it with --overwrite, or overwrite=True")
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(encode_photo(photo, format_, quality))
