@@ -70,9 +70,12 @@ class Result:
 
     @property
     def gain(self) -> float | None:
-        """The mean gain; None where some image has none, or all inputs were sharp already."""
+        """The mean gain; None where some image has none, or the inputs were hardly blurred.
+
+        Of those, there is nothing to gain, and tens of dB to lose that nobody can see.
+        """
         mean = self.mean
-        if mean["count"] < len(self.data.cases) or mean["identical_input"] == mean["count"]:
+        if mean["count"] < len(self.data.cases) or mean["psnr_input"] > HARDLY_BLURRED:
             return None
         return mean.get("gain")
 
@@ -128,6 +131,7 @@ def not_identical(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.get("psnr_input") != BEST_PSNR] or list(rows)
 
 
+HARDLY_BLURRED = 50.0  # dB of a set's inputs, from which on means over sets leave it out
 _WITHOUT_IDENTICAL = ("psnr_input", "psnr", "gain")
 
 

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unblur import __version__
 from unblur.imaging import Format, ImageError, check_photo, parse_format
-from unblur.serving.engine import Engine, Task, Wish
+from unblur.serving.engine import Engine, Task, Wish, refusal_of
 from unblur.serving.errors import RefusedError, problem
 from unblur.serving.jobs import Jobs
 from unblur.serving.measures import Measures
@@ -215,8 +215,7 @@ def create_app(
             engine.submit(task)
         except ImageError as error:
             upload.close()
-            too_large = "limit of" in str(error) or "more than" in str(error)
-            raise RefusedError(413 if too_large else 422, _of_server(str(error))) from None
+            raise refusal_of(error) from None
         except BaseException:
             upload.close()
             raise
@@ -483,8 +482,3 @@ def _state(name: str, task: Task) -> JobState:
         format=None if task.format is None else task.format.extension[1:],
         error=None if task.error is None else task.error.detail,
     )
-
-
-def _of_server(text: str) -> str:
-    """An error of reading a photo without the command's options."""
-    return text.partition("; raise --max-pixels")[0]

@@ -80,6 +80,12 @@ class Task:
         return self.files[name].read()
 
 
+def refusal_of(error: ImageError) -> RefusedError:
+    """An error of reading or writing a photo without the name and the options of a command."""
+    text = str(error).removeprefix("image: ").partition("; raise --max-pixels")[0]
+    return RefusedError(422, f"the photo {text}" if text.startswith(("is ", "holds ")) else text)
+
+
 class _StoppedError(Exception):
     """Raised between two tiles."""
 
@@ -171,7 +177,7 @@ class Engine:
         except _StoppedError:
             task.error = RefusedError(410, "given up")
         except ImageError as error:
-            task.error = RefusedError(422, str(error))
+            task.error = refusal_of(error)
         except MemoryError:
             task.error = RefusedError(
                 503, "not enough memory for this photo now; send a smaller one"

@@ -1,7 +1,8 @@
 // Two pictures of one size, one above the other, with a divider; both zoom and move as one.
 
 const LEAST_ZOOM = 0.02, MOST_ZOOM = 32, STEP = 1.25;
-const COARSE = 2; // from this zoom on, pixels are shown as squares
+const COARSE = 4; // from this zoom on, pixels are shown as squares
+const MOST_FITTED = 3; // small photos are not blown up further to fit
 
 export class Viewer {
   constructor(root) {
@@ -34,7 +35,8 @@ export class Viewer {
   fit() {
     const { clientWidth, clientHeight } = this.stage;
     if (!this.width || !clientWidth) return;
-    this.zoom = Math.min(clientWidth / this.width, clientHeight / this.height, 1 / devicePixelRatio);
+    const room = Math.min(clientWidth / this.width, clientHeight / this.height);
+    this.zoom = Math.min(room, MOST_FITTED / devicePixelRatio);
     this.left = (clientWidth - this.width * this.zoom) / 2;
     this.top = (clientHeight - this.height * this.zoom) / 2;
     this.fitted = true;
