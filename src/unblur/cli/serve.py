@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from typing import Annotated
 
 import typer
@@ -99,10 +100,17 @@ def serve(
         h11_max_incomplete_event_size=64_000,
     )  # fmt: skip
     server = uvicorn.Server(config)
-    socket = config.bind_socket()
-    shown, actual = socket.getsockname()[:2]
+    try:
+        listening = socket.create_server((host, port), family=_family(host))
+    except OSError as error:
+        raise fail(f"port {port} of {host} cannot be listened to ({error.strerror})", 1) from None
+    shown, actual = listening.getsockname()[:2]
     shown = "localhost" if shown in _OWN_NAMES else shown
     typer.echo(f"unblur is at http://{shown}:{actual}  (Ctrl-C ends it)", err=True)
     if host not in _OWN_NAMES and api_key is None:
         typer.echo("note: anybody who reaches this address can use it; see --api-key", err=True)
-    server.run([socket])
+    server.run([listening])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
