@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import json
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,10 @@ from unblur.cli.errors import fail
 
 if TYPE_CHECKING:
     from unblur.inference.batch import Job, Result
+
+
+_SECONDS_BETWEEN_LINES = 10.0
+_FLICKERS = 1.2  # a result that changes so much more than its clip is seen to flicker
 
 
 class RuntimeChoice(enum.StrEnum):
@@ -29,7 +34,7 @@ class RuntimeChoice(enum.StrEnum):
 
 def run(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Photos and folders, mixed.")
+        list[Path], typer.Argument(metavar="INPUT", help="Photos, folders and clips, mixed.")
     ],
     output: Annotated[
         str | None,
@@ -66,8 +71,25 @@ def run(
     ] = None,
     quality: Annotated[
         int | None,
-        typer.Option(min=1, max=100, help="For JPEG (default 95), WebP (95), AVIF and HEIC (90)."),
+        typer.Option(
+            min=1,
+            max=100,
+            help="For JPEG (default 95), WebP (95), AVIF and HEIC (90), clips (65).",
+        ),
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="Of clips: h264, hevc, vp9 or ffv1. Default: the clip's own, or h264."),
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Where in a clip to begin.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="How much of a clip.")
+    ] = None,
+    temporal: Annotated[
+        bool, typer.Option("--temporal", help="Make clips steadier, where a run says they flicker.")
+    ] = False,
     tile: Annotated[
         int | None, typer.Option(min=1, help="Tile side in pixels: smaller needs less memory.")
     ] = None,
@@ -90,11 +112,13 @@ def run(
         bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")
     ] = False,
 ) -> None:
-    """Sharpen photos and folders of photos.
+    """Sharpen photos, folders of photos, and clips.
 
     A photo goes to NAME_sharp.EXT beside it, a folder to FOLDER_sharp/ with its sub-folders
     mirrored; -o names another place. Format, bit depth, transparency, colour profile and metadata
-    are kept. A file that cannot be read is reported and the rest go on.
+    are kept. A file that cannot be read is reported and the rest go on. A clip keeps its frame
+    rate, sound and subtitles; a run that was interrupted goes on when it is called again. Clips
+    are restored when they are named, not as part of a folder.
 
     Exit code: 0 all restored, 1 some failed, 2 wrong usage, 130 interrupted.
     """
@@ -103,9 +127,11 @@ def run(
     if overwrite and skip_existing:
         raise fail("--overwrite and --skip-existing exclude each other", 2)
     from unblur.imaging import ImageError, allow_large_photos, parse_format, register_heif
+    from unblur.imaging.video import is_video
     from unblur.inference import ModelError
     from unblur.inference.batch import Options, UsageError, plan_jobs, run_jobs
     from unblur.inference.deblurrer import Deblurrer
+    from unblur.inference.video import VideoOptions
 
     try:
         options = Options(
@@ -117,9 +143,26 @@ def run(
             quality,
             int(max_pixels * 1e6),
         )
+        options = dataclasses.replace(
+            options,
+            video=VideoOptions(
+                strength, codec, quality, start, duration, temporal, options.max_pixels
+            ),
+        )
         if options.format and options.format.name == "HEIF":
             register_heif("--format heic")
         plan = plan_jobs(inputs, output, recursive, options.format)
+        clips = [job.source for job in plan.jobs if is_video(job.source)]
+        for name, given, needs_clips in (
+            ("--format", format_ is not None, False),
+            ("--compare", compare, False),
+            ("--codec", codec is not None, True),
+            ("--start", start is not None, True),
+            ("--duration", duration is not None, True),
+            ("--temporal", temporal, True),
+        ):
+            if given and bool(clips) != needs_clips:
+                raise UsageError(f"{name} is for {'clips' if needs_clips else 'photos'}")
         allow_large_photos(options.max_pixels)
         deblurrer = Deblurrer(model, runtime.value, device, tile, threads)
     except (UsageError, ImageError, ModelError) as error:
@@ -199,17 +242,16 @@ class _Progress:
         self._current: Path | None = None
         self._finished_pixels = 0.0
         self._sizes: dict[Path, float] = {}
+        self._begun: dict[Path, tuple[float, float]] = {}
+        self._said = time.monotonic()
 
     def __enter__(self) -> _Progress:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            from unblur.imaging import probe_size
-
             for job in self._jobs:
-                width, height = probe_size(job.source)
-                self._sizes[job.source] = width * height / 1e6
+                self._sizes[job.source] = _megapixels(job.source)
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -227,7 +269,17 @@ class _Progress:
             self._bar.stop()
 
     def advance(self, job: Job, share: float) -> None:
-        """One more tile of a file is done."""
+        """One more tile of a photo, or frame of a clip, is done."""
+        from unblur.imaging.video import is_video
+
+        now = time.monotonic()
+        if job.source not in self._begun:
+            self._begun[job.source] = now, share
+        began, done_before = self._begun[job.source]
+        if not self._bar and is_video(job.source) and now - self._said > _SECONDS_BETWEEN_LINES:
+            self._said = now
+            left = (now - began) * (1 - share) / max(share - done_before, 1e-6)
+            self._line(f"{job.source}: {share:.1%}, {left / 60:.0f} min left")
         if self._bar:
             completed = self._finished_pixels + self._sizes[job.source] * share
             speed = self._bar.tasks[0].speed
@@ -248,9 +300,37 @@ class _Progress:
         elif not self._bar or len(self._jobs) == 1:
             note = "kept" if result.status == "skipped" else f"{result.seconds:.1f} s"
             self._line(f"{result.input} → {result.output} ({note})")
+        if result.flicker is not None:
+            self._line(_describe_flicker(*result.flicker))
+        if result.damaged:
+            self._line(f"{result.input}: {result.damaged} damaged packets were left out")
 
     def _line(self, text: str) -> None:
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             typer.echo(text, err=True)
+
+
+def _describe_flicker(before: float, after: float) -> str:
+    ratio = after / before if before else 1.0
+    advice = "; --temporal makes it steadier" if ratio > _FLICKERS else ""
+    return (
+        f"still places change by {before:.2f} levels from frame to frame in the clip, by "
+        f"{after:.2f} in the result (× {ratio:.2f}){advice}"
+    )
+
+
+def _megapixels(path: Path) -> float:
+    """Of a photo, or of all frames of a clip; 0 when it cannot be told."""
+    from unblur.imaging import ImageError, probe_size
+    from unblur.imaging.video import VideoReader, is_video
+
+    if not is_video(path):
+        width, height = probe_size(path)
+        return width * height / 1e6
+    try:
+        with VideoReader(path, 2**40) as reader:
+            return reader.info.frames * reader.info.width * reader.info.height / 1e6
+    except ImageError:
+        return 0.0

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unblur.imaging import (
@@ -22,12 +22,10 @@ from unblur.imaging import (
     stem_of,
     write_photo,
 )
+from unblur.imaging.video import is_video
 from unblur.inference.card import ModelError
 from unblur.inference.deblurrer import Deblurrer
-
-VIDEO_EXTENSIONS = frozenset(
-    {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"}
-)
+from unblur.inference.video import VideoOptions, restore_video
 
 
 class UsageError(Exception):
@@ -60,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Options:
-    """How every file of a batch is treated."""
+    """How every file of a batch is treated. video: what is more to say of clips."""
 
     strength: float = 1.0
     compare: bool = False
@@ -69,11 +67,16 @@ class Options:
     format: Format | None = None
     quality: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    video: VideoOptions = field(default_factory=VideoOptions)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one file; status is "ok", "skipped" or "failed"."""
+    """What became of one file; status is "ok", "skipped" or "failed".
+
+    frames: of a clip. flicker: how much still places of a clip change from frame to frame, in 8-bit
+    levels, blurred and restored. damaged: packets of a clip that could not be decoded.
+    """
 
     input: str
     output: str | None
@@ -84,10 +87,13 @@ class Result:
     seconds: float = 0.0
     comparison: str | None = None
     error: str | None = None
+    frames: int = 1
+    flicker: tuple[float, float] | None = None
+    damaged: int = 0
 
     @property
     def megapixels(self) -> float:
-        return self.width * self.height / 1e6
+        return self.frames * self.width * self.height / 1e6
 
 
 def sharp_name(source: Path, format_name: str | None = None) -> str:
@@ -135,18 +141,22 @@ def plan_jobs(
         if path in folders:
             _scan(plan, path, _folder_target(path, target, len(folders) > 1), recursive)
         elif target is None:
-            plan.jobs.append(Job(path, path.parent, f"{stem_of(path)}_sharp"))
+            plan.jobs.append(Job(path, path.parent, f"{_stem(path)}_sharp"))
         elif into_folder:
-            plan.jobs.append(Job(path, target, stem_of(path)))
+            plan.jobs.append(Job(path, target, _stem(path)))
         else:
-            _check_file_target(target, wanted)
-            plan.jobs.append(Job(path, target.parent, stem_of(target), target.suffix))
+            _check_file_target(path, target, wanted)
+            plan.jobs.append(Job(path, target.parent, _stem(target), target.suffix))
     # A file that is named twice, or by its folder too, is restored once.
     unique = {
         (os.path.abspath(job.source), os.path.abspath(job.folder), job.stem): job
         for job in plan.jobs
     }
     return dataclasses.replace(plan, jobs=list(unique.values()))
+
+
+def _stem(path: Path) -> str:
+    return path.stem if is_video(path) else stem_of(path)
 
 
 def _folder_target(path: Path, output: Path | None, several: bool) -> Path:
@@ -159,7 +169,11 @@ def _folder_target(path: Path, output: Path | None, several: bool) -> Path:
     return output / absolute.name if several else output
 
 
-def _check_file_target(target: Path, wanted: Format | None) -> None:
+def _check_file_target(source: Path, target: Path, wanted: Format | None) -> None:
+    if is_video(source) or is_video(target):
+        if is_video(source) and is_video(target):
+            return
+        raise UsageError(f"{target}: a clip becomes a clip, and a photo a photo")
     promised = format_of(target)
     if promised not in FORMATS:
         raise UsageError(
@@ -240,8 +254,8 @@ class _Batch:
 
     def run(self, job: Job, progress: Callable[[Job, float], None] | None) -> Result:
         options, name = self._options, self._deblurrer.card.name
-        if job.source.suffix.lower() in VIDEO_EXTENSIONS:
-            raise ImageError(f"{job.source}: videos are not supported yet, only photos")
+        if is_video(job.source):
+            return self._run_video(job, progress)
         photo = None
         format_name = format_of(job.source)
         if format_name is None and job.extension is None:  # only its content tells
@@ -249,17 +263,10 @@ class _Batch:
             format_name = photo.format
         extension = job.extension or _extension(job.source, format_name, options.format)
         output = job.folder / f"{job.stem}{extension}"
-        self._check_free(job, output)
-        if options.skip_existing and output.exists():
-            self._written[os.path.realpath(output)] = job.source
+        if self._is_kept(job, output):
             return Result(str(job.source), str(output), "skipped", name)
         compared = self._comparison_path(job, output) if options.compare else None
-        for path in (output, compared):
-            if path is not None and path.exists() and not options.overwrite:
-                raise ImageError(
-                    f"{path}: exists already; use --overwrite to replace or --skip-existing to "
-                    "keep what is there"
-                )
+        self._require_new(output, compared)
         photo = photo or read_photo(job.source, options.max_pixels)
         restored = self._deblurrer.restore_photo(
             photo,
@@ -281,6 +288,49 @@ class _Batch:
             photo.height,
             comparison=str(compared) if compared else None,
         )
+
+    def _run_video(self, job: Job, progress: Callable[[Job, float], None] | None) -> Result:
+        options, name = self._options, self._deblurrer.card.name
+        output = job.folder / f"{job.stem}{job.extension or job.source.suffix}"
+        if self._is_kept(job, output):
+            return Result(str(job.source), str(output), "skipped", name)
+        self._require_new(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        made = restore_video(
+            job.source,
+            output,
+            self._deblurrer,
+            options.video,
+            None if progress is None else lambda share: progress(job, share),
+        )
+        self._written[os.path.realpath(output)] = job.source
+        return Result(
+            str(job.source),
+            str(output),
+            "ok",
+            name,
+            made.width,
+            made.height,
+            frames=made.frames,
+            flicker=made.flicker,
+            damaged=made.damaged,
+        )
+
+    def _is_kept(self, job: Job, output: Path) -> bool:
+        """Whether a result is there already and shall stay; none may take another's place."""
+        self._check_free(job, output)
+        if not (self._options.skip_existing and output.exists()):
+            return False
+        self._written[os.path.realpath(output)] = job.source
+        return True
+
+    def _require_new(self, *paths: Path | None) -> None:
+        for path in paths:
+            if path is not None and path.exists() and not self._options.overwrite:
+                raise ImageError(
+                    f"{path}: exists already; use --overwrite to replace or --skip-existing to "
+                    "keep what is there"
+                )
 
     def _check_free(self, job: Job, path: Path) -> None:
         """Refuse a result that is an input of this batch or another file's result."""

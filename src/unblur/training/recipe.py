@@ -139,6 +139,8 @@ def quick(recipe: Recipe) -> Recipe:
     else:
         side = 32 * int(math.sqrt(pixels / 4) // 32)
         crop = min(crop or _QUICK_CROP, _QUICK_CROP, max(side, _QUICK_SIDE))
+        if resize and data.patches:
+            crop = min(crop, *(length // n for length, n in zip(resize, data.patches, strict=True)))
         batch = min(data.batch_size, 16, max(2, int(pixels / crop**2)))
         area = crop**2
     batches_a_step = 1 if recipe.adversarial is None else recipe.adversarial.critic_steps

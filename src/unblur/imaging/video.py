@@ -1,0 +1,444 @@
+"""Clips ⇄ frames: decoding, encoding in segments, and putting both together with all else kept.
+
+A clip's frames are encoded into segments, each a whole file; when all are there, their packets and
+those of the source's other streams (sound, subtitles), copied untouched, make the new clip.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.imaging.errors import ImageError
+
+VIDEO_EXTENSIONS = frozenset(
+    {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"}
+)
+# Codecs by their names in files → encoders.
+CODECS = {
+    "h264": "libx264",
+    "hevc": "libx265",
+    "vp9": "libvpx-vp9",
+    "ffv1": "ffv1",  # lossless
+}
+_LARGEST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
+_TAKE_ANY = {"mpegts", "matroska"}  # containers that do not list every codec they take
+_DEFAULT_QUALITY = 65  # CRF 18 of H.264: no loss that one sees
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics (ITU-T H.273)
+# H.273's matrix coefficients → those that swscale knows; others are as good as BT.601.
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+_OF_THE_OLD_STREAM = {"encoder", "duration"}
+_SEGMENT_FORMAT = "nut"  # keeps any time base exactly
+
+Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a clip's header says. frames: about how many; rotation: in degrees, when shown."""
+
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    frames_per_second: float
+    codec: str
+    pixel_format: str
+    rotation: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame: when it is shown, in the stream's time base, and H×W×3 pixels, uint8 or
+    uint16."""
+
+    pts: int
+    duration: int
+    pixels: Pixels
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file's name is that of a clip."""
+    return path.suffix.lower() in VIDEO_EXTENSIONS
+
+
+def require_av(name: str) -> Any:
+    """The `av` module. Raises ImageError where it is missing."""
+    try:
+        import av
+        import av.bitstream
+        import av.error
+        import av.logging
+    except ImportError:
+        raise ImageError(f"{name}: clips need: pip install 'unblur[video]'") from None
+    av.logging.set_level(av.logging.PANIC)  # what matters is said as an error of ours
+    return av
+
+
+class VideoReader:
+    """A clip that is open for reading.
+
+    damaged: packets that could not be decoded so far. Raises ImageError for what is no clip of
+    standard dynamic range.
+    """
+
+    def __init__(self, path: Path, max_pixels: int) -> None:
+        self._av = require_av(str(path))
+        self.path, self.damaged = path, 0
+        try:
+            self._container = self._av.open(str(path))
+        except FileNotFoundError:
+            raise ImageError(f"{path}: no such file") from None
+        except (OSError, ValueError) as error:
+            raise ImageError(f"{path}: is not a clip, or it is damaged ({_said(error)})") from None
+        try:
+            self.stream = self._main_stream()
+            context = self.stream.codec_context
+            if context is None or not context.width:
+                raise ImageError(f"{path}: its video cannot be decoded")
+            if context.width * context.height > max_pixels:
+                raise ImageError(
+                    f"{path}: {context.width}×{context.height} pixels are more than the limit of "
+                    f"{max_pixels / 1e6:g} MP; raise --max-pixels if this is meant"
+                )
+            if name := _HDR.get(int(context.color_trc or 0)):
+                raise ImageError(
+                    f"{path}: is HDR ({name}), which is not supported; convert it to SDR first"
+                )
+            context.thread_type = "AUTO"
+            self._first = self._peek()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _main_stream(self) -> Any:
+        pictures = self._av.stream.Disposition.attached_pic
+        for stream in self._container.streams.video:
+            if not stream.disposition & pictures:  # a cover is no video
+                return stream
+        raise ImageError(f"{self.path}: holds no video")
+
+    def _peek(self) -> Any:
+        """The first frame, which knows more than the header."""
+        for frame in self._decoded():
+            self._container.seek(0, any_frame=False, backward=True)
+            return frame
+        raise ImageError(f"{self.path}: not one of its frames can be decoded")
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._container.close()
+
+    @property
+    def info(self) -> VideoInfo:
+        stream, context = self.stream, self.stream.codec_context
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if not seconds and self._container.duration:
+            seconds = self._container.duration / 1e6
+        return VideoInfo(
+            width=context.width,
+            height=context.height,
+            frames=stream.frames or round(seconds * rate),
+            seconds=seconds,
+            frames_per_second=rate,
+            codec=context.codec.canonical_name,
+            pixel_format=self._first.format.name,
+            rotation=int(self._first.rotation),
+        )
+
+    @property
+    def others(self) -> list[Any]:
+        """The streams that are no video of this clip: sound, subtitles, covers, data."""
+        return [s for s in self._container.streams if s.index != self.stream.index]
+
+    @property
+    def deep(self) -> bool:
+        """Whether a colour has more than 8 bits."""
+        return any(component.bits > 8 for component in self._first.format.components)
+
+    @property
+    def start(self) -> int:
+        """When the first frame is shown, in the stream's time base."""
+        return int(self._first.pts or 0)
+
+    @property
+    def colours(self) -> dict[str, int]:
+        """The tags that say how values are to be understood."""
+        names = ("color_primaries", "color_trc", "colorspace", "color_range")
+        return {name: int(getattr(self._first, name)) for name in names}
+
+    def frames(self, first: int, last: float = math.inf) -> Iterator[Frame]:
+        """The frames that are shown from `first` on and before `last`.
+
+        Damaged packets are left out and counted.
+        """
+        self._container.seek(first, stream=self.stream, any_frame=False, backward=True)
+        format_ = "rgb48le" if self.deep else "rgb24"
+        matrix = _MATRICES.get(self.colours["colorspace"], 5)
+        previous = None
+        for frame in self._decoded():
+            if frame.pts is None or frame.pts < first or (previous or first - 1) >= frame.pts:
+                continue
+            if frame.pts >= last:
+                return
+            previous = frame.pts
+            rgb = frame.reformat(
+                format=format_, src_colorspace=matrix, dst_colorspace=matrix,
+                interpolation=_exactly(self._av),
+            )  # fmt: skip
+            yield Frame(frame.pts, int(frame.duration or 0), rgb.to_ndarray())
+
+    def _decoded(self) -> Iterator[Any]:
+        errors = (self._av.error.InvalidDataError, self._av.error.FFmpegError)
+        packets = self._container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                yield from packet.decode()
+            except self._av.error.EOFError:
+                return
+            except errors:
+                self.damaged += 1
+                if self.damaged > 10_000:
+                    raise ImageError(f"{self.path}: too much of it is damaged") from None
+
+
+class SegmentWriter:
+    """Encodes frames into one file, in the colours and times of a source.
+
+    There are no frames that depend on later ones, so that segments can be put together.
+    """
+
+    def __init__(self, path: Path, source: VideoReader, encoder: str, quality: int | None) -> None:
+        self._av = require_av(str(path))
+        self._container = self._av.open(str(path), "w", format=_SEGMENT_FORMAT)
+        stream, origin = source.stream, source.stream.codec_context
+        self._stream = self._container.add_stream(encoder, rate=stream.average_rate or 25)
+        context = self._stream.codec_context
+        context.width, context.height = origin.width, origin.height
+        context.pix_fmt = _pixel_format(self._av, encoder, source)
+        # The container may choose another for itself.
+        self._base = context.time_base = self._stream.time_base = stream.time_base
+        context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1, 1)
+        context.max_b_frames = 0
+        for name, value in source.colours.items():
+            setattr(context, name, value)
+        context.options = _encoder_options(encoder, quality)
+        context.thread_type = "AUTO"
+        self._colours, self._deep = source.colours, source.deep
+
+    def write(self, frame: Frame) -> None:
+        """Encode one more frame."""
+        format_ = "rgb48le" if self._deep else "rgb24"
+        made = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.pixels), format=format_)
+        matrix = _MATRICES.get(self._colours["colorspace"], 5)
+        made = made.reformat(
+            format=self._stream.codec_context.pix_fmt,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            dst_color_range=self._colours["color_range"] or None,
+            interpolation=_exactly(self._av),
+        )
+        made.pts, made.time_base, made.duration = frame.pts, self._base, frame.duration
+        made.pict_type = 0
+        self._container.mux(self._stream.encode(made))
+
+    def close(self) -> None:
+        """Write what is left."""
+        try:
+            self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+
+def choose_encoder(source: VideoReader, output: Path, wanted: str | None) -> str:
+    """The encoder for a clip: the wanted codec, else the source's, else what its container takes.
+
+    Raises ImageError.
+    """
+    av = require_av(str(output))
+    try:
+        trial = av.open(_Nowhere(), "w", format=_container(output.suffix))
+    except (OSError, ValueError):
+        raise ImageError(f"{output}: clips of this kind cannot be written") from None
+    codecs = set(trial.supported_codecs)
+    for stream in source.others:
+        _taken_over(trial, stream, source.path, output.suffix)
+    if wanted and wanted not in CODECS:
+        raise ImageError(f"unknown codec '{wanted}': choose one of {', '.join(CODECS)}")
+    for name in (wanted,) if wanted else (source.info.codec, "h264", "vp9"):
+        if name in CODECS and (name in codecs or _container(output.suffix) in _TAKE_ANY):
+            return CODECS[name]
+    known = wanted or f"what can be written ({', '.join(CODECS)})"
+    raise ImageError(
+        f"{output}: such files do not hold {known}; name one with -o that ends in .mkv"
+    )
+
+
+def join_segments(
+    segments: Sequence[Path],
+    source: VideoReader,
+    output: Path,
+    extension: str,
+    first: int | None,
+    last: float,
+) -> None:
+    """Put segments and the other streams of a source together, as clips with an extension are.
+
+    first: what becomes the beginning of the clip, None for all of it, with the times it had.
+    """
+    av = require_av(str(output))
+    with (
+        av.open(str(source.path)) as origin,
+        av.open(str(output), "w", format=_container(extension)) as target,
+        av.open(str(segments[0])) as opened,
+    ):
+        target.metadata.update(origin.metadata)
+        base = source.stream.time_base
+        begin = -math.inf if first is None else first * base
+        end = math.inf if last == math.inf else Fraction(int(last)) * base
+        streams: dict[int, Any] = {}
+        for stream in origin.streams:
+            if stream.index == source.stream.index:
+                video = target.add_stream_from_template(opened.streams.video[0], **source.colours)
+                made = video
+            else:
+                made = _taken_over(target, stream, source.path, extension)
+            if made is None:
+                continue
+            made.metadata.update(
+                {k: v for k, v in stream.metadata.items() if k.lower() not in _OF_THE_OLD_STREAM}
+            )
+            streams[stream.index] = made
+        video.disposition = source.stream.disposition
+        if _container(extension) == "avi" and source.stream.average_rate:
+            video.time_base = 1 / source.stream.average_rate  # AVI has a rate and no times
+        if rotation := source.info.rotation:
+            video.set_display_rotation(rotation)
+        if first is None:
+            target.set_chapters(origin.chapters())
+        others = [s for s in origin.streams if streams.get(s.index, video) is not video]
+        copied = _copied(origin, others, begin, end) if others else iter(())
+        packets = heapq.merge(_of_segments(av, segments), copied, key=lambda item: item[0])
+        for _, index, packet in packets:
+            made = streams[source.stream.index if index is None else index]
+            if first is not None:
+                shift = round(begin / packet.time_base)
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = packet.dts - shift
+            packet.stream = made
+            target.mux(packet)
+
+
+def _taken_over(target: Any, stream: Any, path: Path, extension: str) -> Any:
+    """A copy of a stream in another container; None for data that it cannot hold.
+
+    Raises ImageError when that would lose sound or subtitles.
+    """
+    try:
+        return target.add_stream_from_template(stream)
+    except (ValueError, OSError):
+        if stream.type not in ("audio", "subtitle"):
+            return None  # timecodes and the like
+        raise ImageError(
+            f"{path}: {extension} files do not hold its {stream.type} "
+            f"({stream.codec_context.name}); name one with -o that ends in .mkv"
+        ) from None
+
+
+def _of_segments(av: Any, segments: Iterable[Path]) -> Iterator[tuple[Fraction, None, Any]]:
+    for path in segments:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            for packet in container.demux(stream):
+                if packet.dts is not None:
+                    yield packet.dts * packet.time_base, None, packet
+
+
+def _copied(
+    origin: Any, streams: list[Any], begin: Fraction | float, end: Fraction | float
+) -> Iterator[tuple[Fraction, int, Any]]:
+    if begin > 0:
+        origin.seek(int(begin * 1_000_000), any_frame=True, backward=True)
+    for packet in origin.demux(streams):
+        if packet.dts is None:
+            continue
+        when = packet.dts * packet.time_base
+        if when >= begin and when < end:
+            yield when, packet.stream.index, packet
+
+
+def _exactly(av: Any) -> Any:
+    """How colours are converted: swscale's default makes them darker by a level."""
+    ways = av.video.reformatter.Interpolation
+    exact = ways.ACCURATE_RND | ways.FULL_CHR_H_INT | ways.FULL_CHR_H_INP | ways.BITEXACT
+    return ways.BICUBIC | exact
+
+
+def _pixel_format(av: Any, encoder: str, source: VideoReader) -> str:
+    """The source's own where the encoder takes it, else one that loses least."""
+    formats = [each.name for each in av.Codec(encoder, "w").video_formats or []]
+    own = source.info.pixel_format
+    context = source.stream.codec_context
+    even = context.width % 2 == 0 and context.height % 2 == 0
+    wanted = [own, "yuv420p10le"] if source.deep else [own]
+    wanted += ["yuv420p", "yuvj420p"] if even else ["yuv444p", "yuvj444p"]
+    if not even and "420" in own:
+        wanted = wanted[1:]
+    return next((name for name in wanted if not formats or name in formats), formats[0])
+
+
+def _encoder_options(encoder: str, quality: int | None) -> dict[str, str]:
+    quality = _DEFAULT_QUALITY if quality is None else quality
+    if encoder in _LARGEST_CRF:
+        crf = str(round(_LARGEST_CRF[encoder] * (100 - quality) / 100))
+        more = {
+            # Times come with the frames; the stream itself says the nominal rate.
+            "libx264": {"preset": "medium", "x264-params": "force-cfr=1"},
+            "libx265": {"preset": "medium", "x265-params": "bframes=0:log-level=none"},
+            "libvpx-vp9": {"b:v": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"},
+        }[encoder]
+        return {"crf": crf, **more}
+    return {}
+
+
+def _container(extension: str) -> str:
+    """FFmpeg's name of the container that a file's extension asks for."""
+    names = {".mkv": "matroska", ".m4v": "mp4", ".mts": "mpegts", ".wmv": "asf", ".mpg": "mpeg"}
+    return names.get(extension.lower(), extension.lower()[1:])
+
+
+class _Nowhere:
+    """A file that forgets what is written."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    def tell(self) -> int:
+        return 0
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:100]
