@@ -226,13 +226,6 @@ def test_usage_errors(
     assert tree(tmp_path) == ["a.png"]
 
 
-def test_videos_are_named_as_not_yet_supported(tmp_path: Path) -> None:
-    (tmp_path / "clip.mp4").write_bytes(b"\0" * 100)
-    result = unblur("run", tmp_path / "clip.mp4")
-    assert result.exit_code == 1
-    assert "videos are not supported yet" in result.stderr
-
-
 def test_the_input_is_never_the_output(tmp_path: Path, scene: np.ndarray) -> None:
     path = tmp_path / "a.png"
     write_photo(Photo(scene[:20, :20]), path)

@@ -1,0 +1,309 @@
+"""Clips: every frame at its time, everything else untouched, and runs that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from unblur.cli import app
+from unblur.imaging import ImageError
+from unblur.imaging.video import VideoReader
+from unblur.inference import Deblurrer
+from unblur.inference.temporal import Flicker, Steadier
+from unblur.inference.video import VideoOptions, restore_video
+
+av = pytest.importorskip("av")
+UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
+
+Maker = Callable[..., Path]
+
+
+@pytest.fixture
+def clip(scene: np.ndarray, tmp_path: Path) -> Maker:
+    """Makes a clip of a camera that pans over the scene, with sound and subtitles."""
+
+    def make(
+        name: str = "clip.mp4",
+        frames: int = 12,
+        size: tuple[int, int] = (128, 96),
+        codec: str = "libx264",
+        format_: str = "yuv420p",
+        pts: Callable[[int], int] = lambda i: i,
+        base: Fraction = Fraction(1, 10),
+        sound: bool = True,
+        still: bool = False,
+        rotation: int = 0,
+        tags: dict[str, int] | None = None,
+    ) -> Path:
+        path = tmp_path / name
+        width, height = size
+        with av.open(str(path), "w") as container:
+            video = container.add_stream(codec, rate=1 / base)
+            video.width, video.height, video.pix_fmt = width, height, format_
+            video.codec_context.time_base = video.time_base = base
+            for key, value in (tags or {}).items():
+                setattr(video.codec_context, key, value)
+            if rotation:
+                video.set_display_rotation(rotation)
+            container.metadata["title"] = "a walk"
+            audio = container.add_stream("aac", rate=48_000) if sound else None
+            rng = np.random.default_rng(0)
+            for index in range(frames):
+                shift = 100 if still else 100 + 3 * index
+                part = scene[200 : 200 + height, shift : shift + width].astype(int)
+                noisy = np.clip(part + rng.normal(0, 2, part.shape), 0, 255).astype(np.uint8)
+                frame = av.VideoFrame.from_ndarray(noisy, format="rgb24").reformat(format=format_)
+                frame.pts, frame.time_base = pts(index), base
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+            if audio is not None:
+                tone = np.sin(np.arange(48_000) / 30).astype(np.float32)[None]
+                for start in range(0, 48_000 - 1024, 1024):
+                    part = np.repeat(tone[:, start : start + 1024], 2, axis=0)
+                    sample = av.AudioFrame.from_ndarray(part, format="fltp", layout="stereo")
+                    sample.rate, sample.pts, sample.time_base = 48_000, start, Fraction(1, 48_000)
+                    container.mux(audio.encode(sample))
+                container.mux(audio.encode(None))
+        return path
+
+    return make
+
+
+def pixels(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def times(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+def packets(path: Path, kind: str) -> list[tuple[float, bytes]]:
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        demuxed = [p for p in container.demux(streams) if p.dts is not None]
+        return [(round(float(p.pts * p.time_base), 3), bytes(p)) for p in demuxed]
+
+
+def unblur(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+def test_a_clip_becomes_a_clip(clip: Maker, small: Deblurrer) -> None:
+    path = clip()
+    before = path.read_bytes()
+    result = unblur(path)
+    assert result.exit_code == 0, result.output
+    assert "still places change by" in result.output
+    made = path.with_name("clip_sharp.mp4")
+    assert times(made) == times(path)
+    assert packets(made, "audio") == packets(path, "audio")
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+    with av.open(str(made)) as container:
+        assert container.metadata["title"] == "a walk"
+        assert container.streams.video[0].average_rate == 10
+        assert container.streams.video[0].codec_context.name == "h264"
+    for given, restored in zip(pixels(path), pixels(made), strict=True):
+        expected = small.restore_pixels(given).astype(int)
+        assert np.abs(restored - expected).mean() < 3  # the codec
+        assert abs((restored - expected).mean()) < 0.3  # no colour is shifted
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "format_", "size"),
+    [
+        ("c.mkv", "libx264", "yuv420p", (128, 96)),
+        ("c.mov", "libx265", "yuv420p10le", (128, 96)),
+        ("c.webm", "libvpx-vp9", "yuv420p", (128, 96)),
+        ("c.avi", "mpeg4", "yuv420p", (128, 96)),
+        ("c.mkv", "libx264", "yuv444p", (129, 97)),
+        ("c.mkv", "ffv1", "gray", (66, 64)),
+    ],
+)
+def test_kinds_of_clips(
+    name: str, codec: str, format_: str, size: tuple[int, int], clip: Maker, small: Deblurrer
+) -> None:
+    path = clip(name, frames=5, codec=codec, format_=format_, size=size, sound=name == "c.mkv")
+    made = path.with_name(f"made{path.suffix}")
+    restore_video(path, made, small, VideoOptions(strength=0, quality=90))
+    with VideoReader(path, 10**6) as source, VideoReader(made, 10**6) as target:
+        assert (target.info.width, target.info.height) == size
+        wanted = {"mpeg4": "h264"}.get(source.info.codec, source.info.codec)
+        assert target.info.codec == wanted
+        assert target.info.frames_per_second == source.info.frames_per_second
+        assert target.deep == source.deep
+        pairs = zip(source.frames(0), target.frames(0), strict=True)
+        for given, restored in pairs:
+            assert given.pixels.dtype == restored.pixels.dtype
+            white = np.iinfo(given.pixels.dtype).max
+            assert np.abs(given.pixels.astype(float) - restored.pixels).mean() < 0.012 * white
+
+
+def test_times_rotation_and_colours_are_kept(clip: Maker, small: Deblurrer) -> None:
+    tags = {"color_primaries": 1, "color_trc": 1, "colorspace": 1, "color_range": 2}
+    path = clip(
+        pts=lambda i: i * i * 7 + 31, base=Fraction(1, 600), rotation=90, tags=tags, frames=9
+    )
+    made = path.with_name("made.mp4")
+    restore_video(path, made, small, VideoOptions(strength=0))
+    assert times(made) == pytest.approx(times(path), abs=1e-3)
+    with VideoReader(path, 10**6) as source, VideoReader(made, 10**6) as target:
+        assert source.info.rotation == target.info.rotation == 90 or source.info.rotation == -90
+        assert source.info.rotation == target.info.rotation
+        assert target.colours == source.colours
+        assert target.colours["color_range"] == 2
+
+
+def test_a_part_of_a_clip(clip: Maker) -> None:
+    path = clip(frames=20)
+    result = unblur(path, "--start", "0.5", "--duration", "0.75", "-o", path.with_name("part.mp4"))
+    assert result.exit_code == 0, result.output
+    made = path.with_name("part.mp4")
+    assert times(made) == pytest.approx([i / 10 for i in range(8)])
+    heard = packets(made, "audio")
+    whole = {content: when for when, content in packets(path, "audio")}
+    assert heard
+    assert all(abs(whole[content] - 0.5 - when) < 0.03 for when, content in heard)
+    none = unblur(path, "--start", "99")
+    assert none.exit_code == 1
+    assert "no frames" in none.output
+
+
+def test_a_killed_run_goes_on(clip: Maker) -> None:
+    path = clip(frames=150, size=(160, 120))
+    whole, made = path.with_name("whole.mp4"), path.with_name("made.mp4")
+    assert unblur(path, "-o", whole).exit_code == 0
+    command = [*UNBLUR, "run", str(path), "-o", str(made)]
+    work = path.with_name(".made.mp4.unblur")
+    running = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while not (work / "000000.json").exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not made.exists()
+    first = (work / "000000.nut").stat().st_mtime_ns
+    (work / "000001.nut").write_bytes(b"damaged")
+    (work / "000001.json").write_text('{"sha256": "", "first": 0, "last": 0, "frames": 48}')
+    os.utime(work / "000000.nut", ns=(first, first))
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert not work.exists()
+    assert packets(made, "video") == packets(whole, "video")
+    assert packets(made, "audio") == packets(path, "audio")
+
+
+def test_other_options_begin_anew(clip: Maker, small: Deblurrer) -> None:
+    path = clip(frames=4)
+    made = path.with_name("made.mp4")
+    work = path.with_name(".made.mp4.unblur")
+    work.mkdir()
+    (work / "plan.json").write_text("{}")
+    (work / "000000.nut").write_bytes(b"of something else")
+    restore_video(path, made, small)
+    assert len(times(made)) == 4
+    assert not work.exists()
+
+
+def test_bad_clips(clip: Maker, small: Deblurrer, tmp_path: Path) -> None:
+    sound = tmp_path / "sound.mp4"
+    with av.open(str(sound), "w") as container:
+        audio = container.add_stream("aac", rate=48_000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.rate = 48_000
+        container.mux(audio.encode(silence))
+        container.mux(audio.encode(None))
+    text, empty = tmp_path / "text.mp4", tmp_path / "empty.mkv"
+    text.write_text("no clip")
+    empty.write_bytes(b"")
+    hdr = clip("hdr.mkv", frames=2, sound=False, tags={"color_trc": 16})
+    aac = clip("aac.mp4", frames=2)
+    for path, output, message in (
+        (sound, "o.mp4", "holds no video"),
+        (text, "o.mp4", "is not a clip"),
+        (empty, "o.mkv", "is not a clip"),
+        (tmp_path / "none.mp4", "o.mp4", "no such file"),
+        (hdr, "o.mkv", r"HDR \(PQ\)"),
+        (aac, "o.webm", "do not hold its audio"),
+        (aac, "o.mpg", "h264, hevc"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            restore_video(path, tmp_path / output, small)
+        assert not (tmp_path / output).exists()
+        assert not (tmp_path / f".{output}.unblur").exists()
+    with pytest.raises(ImageError, match="limit of"):
+        restore_video(aac, tmp_path / "o.mp4", small, VideoOptions(max_pixels=10_000))
+    with pytest.raises(ImageError, match="unknown codec"):
+        restore_video(aac, tmp_path / "o.mp4", small, VideoOptions(codec="divx"))
+
+
+def test_damaged_packets_are_left_out(clip: Maker, small: Deblurrer) -> None:
+    path = clip("c.mkv", frames=40, sound=False)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 300] = os.urandom(300)
+    path.write_bytes(content)
+    made = path.with_name("made.mkv")
+    result = restore_video(path, made, small, VideoOptions(strength=0))
+    assert 10 < result.frames <= 40
+    assert len(times(made)) == result.frames
+
+
+def test_options_that_do_not_fit(clip: Maker, photos: Path) -> None:
+    path = clip(frames=2)
+    photo = photos / "p0.png"
+    for arguments, message in (
+        ([path, "--format", "png"], "--format is for photos"),
+        ([path, "--compare"], "--compare is for photos"),
+        ([photo, "--temporal"], "--temporal is for clips"),
+        ([path, "-o", path.with_name("x.png")], "a clip becomes a clip"),
+        ([photo, "-o", path.with_name("x.mp4")], "a photo a photo"),
+    ):
+        result = unblur(*arguments)
+        assert result.exit_code == 2
+        assert message in result.output
+    # In folders, clips are left alone.
+    assert "left alone" in unblur(path.parent, "--no-recursive").output
+
+
+def test_flicker_and_steadier() -> None:
+    rng = np.random.default_rng(0)
+    scene = rng.integers(60, 190, (64, 64, 3))
+    flicker, steady, steadier = Flicker(), Flicker(), Steadier()
+    for _ in range(12):
+        noisy = (scene + rng.normal(0, 1, scene.shape)).round().astype(np.uint8)
+        louder = (noisy + rng.normal(0, 4, scene.shape)).round().astype(np.uint8)
+        flicker.add(noisy, louder)
+        steady.add(noisy, steadier(noisy, louder))
+    assert flicker.levels is not None
+    assert steady.levels is not None
+    before, after = flicker.levels
+    assert before == pytest.approx(2 / np.sqrt(np.pi), rel=0.06)  # of two normal values' difference
+    assert after > 3.5 * before
+    assert steady.levels[1] < 0.6 * after
+    # Where something moves, nothing is taken over from the frame before.
+    moved = np.roll(scene, 9, axis=1).astype(np.uint8)
+    sharp = np.clip(moved.astype(int) + 5, 0, 255).astype(np.uint8)
+    assert np.abs(steadier(moved, sharp).astype(int) - sharp).mean() < 0.2
+
+
+def test_temporal_makes_a_clip_steadier(clip: Maker, small: Deblurrer) -> None:
+    path = clip("c.mkv", codec="ffv1", frames=8, still=True, sound=False)
+    levels = []
+    for temporal in (False, True):
+        options = VideoOptions(temporal=temporal)
+        made = path.with_name(f"made{temporal}.mkv")
+        levels.append(restore_video(path, made, small, options).flicker)
+    assert levels[1][1] < levels[0][1]
