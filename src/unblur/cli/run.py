@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,8 +130,10 @@ def run(
     from unblur.imaging import ImageError, allow_large_photos, parse_format, register_heif
     from unblur.imaging.video import is_video
     from unblur.inference import ModelError
-    from unblur.inference.batch import Options, UsageError, plan_jobs, run_jobs
+    from unblur.inference.batch import Options, UsageError, plan_jobs, run_jobs, share_out
     from unblur.inference.deblurrer import Deblurrer
+    from unblur.inference.models import find_model
+    from unblur.inference.runtimes.choice import choose
     from unblur.inference.video import VideoOptions
 
     try:
@@ -164,7 +167,10 @@ def run(
             if given and bool(clips) != needs_clips:
                 raise UsageError(f"{name} is for {'clips' if needs_clips else 'photos'}")
         allow_large_photos(options.max_pixels)
-        deblurrer = Deblurrer(model, runtime.value, device, tile, threads)
+        chosen = choose(find_model(model), runtime.value)
+        photos = sum(not is_video(job.source) for job in plan.jobs)
+        workers, threads = share_out(photos, chosen, threads)
+        deblurrer = Deblurrer(model, chosen, device, tile, threads)
     except (UsageError, ImageError, ModelError) as error:
         if as_json:
             typer.echo(json.dumps({"error": str(error), "files": []}, indent=2))
@@ -182,8 +188,12 @@ def run(
     results: list[Result] = []
     interrupted = False
     try:
-        with _Progress(jobs) as display:
-            for result in run_jobs(jobs, deblurrer, options, display.advance):
+        with (
+            _Progress(jobs) as display,
+            # Closed when interrupted, so that files in work are given up.
+            closing(run_jobs(jobs, deblurrer, options, display.advance, workers)) as outcomes,
+        ):
+            for result in outcomes:
                 results.append(result)
                 display.finished(result)
     except KeyboardInterrupt:
@@ -242,6 +252,7 @@ class _Progress:
         self._current: Path | None = None
         self._finished_pixels = 0.0
         self._sizes: dict[Path, float] = {}
+        self._shares: dict[Path, float] = {}  # of the files in work
         self._begun: dict[Path, tuple[float, float]] = {}
         self._said = time.monotonic()
 
@@ -281,7 +292,10 @@ class _Progress:
             left = (now - began) * (1 - share) / max(share - done_before, 1e-6)
             self._line(f"{job.source}: {share:.1%}, {left / 60:.0f} min left")
         if self._bar:
-            completed = self._finished_pixels + self._sizes[job.source] * share
+            self._shares[job.source] = share
+            completed = self._finished_pixels + sum(
+                self._sizes[source] * each for source, each in list(self._shares.items())
+            )
             speed = self._bar.tasks[0].speed
             self._bar.update(
                 self._task,
@@ -293,6 +307,7 @@ class _Progress:
     def finished(self, result: Result) -> None:
         """One file has its result."""
         if self._bar:
+            self._shares.pop(Path(result.input), None)
             self._finished_pixels += self._sizes[Path(result.input)]
             self._bar.update(self._task, completed=self._finished_pixels)
         if result.status == "failed":
