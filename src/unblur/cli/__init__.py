@@ -10,6 +10,7 @@ import typer
 
 from unblur import __version__
 from unblur.cli.benchmark import benchmark
+from unblur.cli.bulk import bulk
 from unblur.cli.data import data
 from unblur.cli.demo import demo
 from unblur.cli.evaluate import evaluate
@@ -31,6 +32,7 @@ app = typer.Typer(
     help="Make blurred photos sharp.",
 )
 app.command()(run)
+app.command()(bulk)
 app.command()(demo)
 app.command()(models)
 app.command()(info)

@@ -1,0 +1,103 @@
+"""Folders and buckets alike: list, read, and write whole files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from pyarrow import fs as arrow
+
+from unblur.bulk.errors import BulkError
+from unblur.imaging import PHOTO_EXTENSIONS
+
+OWN_FOLDER = "_unblur"  # in a destination: settings and manifest, no photos
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of a file system: a path, or an address such as s3://bucket/photos.
+
+    Local paths, s3:// and gs:// are known to pyarrow; other addresses need their fsspec package.
+    """
+
+    address: str
+
+    def _open(self) -> tuple[Any, str]:
+        try:
+            if "://" not in self.address:
+                return arrow.LocalFileSystem(), os.path.abspath(self.address)
+            try:
+                return arrow.FileSystem.from_uri(self.address)
+            except ValueError:  # pyarrow does not know the scheme
+                import fsspec
+
+                system, path = fsspec.core.url_to_fs(self.address)
+                return arrow.PyFileSystem(arrow.FSSpecHandler(system)), path
+        except (OSError, ValueError, ImportError) as error:
+            raise BulkError(f"{self.address}: cannot be opened ({_said(error)})") from error
+
+    def photos(self) -> Iterator[str]:
+        """The names of all photos below, relative to the place, without hidden ones.
+
+        Raises BulkError.
+        """
+        system, base = self._open()
+        try:
+            found = system.get_file_info(arrow.FileSelector(base, recursive=True))
+        except (OSError, NotADirectoryError) as error:
+            raise BulkError(f"{self.address}: cannot be listed ({_said(error)})") from error
+        for info in sorted(found, key=lambda each: each.path):
+            name = info.path[len(base) :].lstrip("/")
+            path = PurePosixPath(name)
+            if info.type != arrow.FileType.File or path.suffix.lower() not in PHOTO_EXTENSIONS:
+                continue
+            if not any(part.startswith((".", OWN_FOLDER)) for part in path.parts):
+                yield name
+
+    def names(self, folder: str) -> list[str]:
+        """The files right in a folder of the place; none where it does not exist."""
+        system, base = self._open()
+        selector = arrow.FileSelector(f"{base}/{folder}", allow_not_found=True)
+        return [i.path[len(base) :].lstrip("/") for i in system.get_file_info(selector)]
+
+    def read(self, name: str, most: int) -> bytes:
+        """A file's content. Raises OSError, also for files of more than `most` bytes."""
+        system, base = self._open()
+        with system.open_input_file(f"{base}/{name}") as file:
+            if file.size() > most:
+                raise OSError(f"larger than {most / 1e6:g} MB")
+            return bytes(file.read())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all. Raises OSError."""
+        system, base = self._open()
+        path = f"{base}/{name}"
+        folder = path.rpartition("/")[0]
+        if isinstance(system, arrow.LocalFileSystem):
+            system.create_dir(folder, recursive=True)
+            # Objects of buckets appear whole; files do not.
+            temporary = f"{folder}/.{secrets.token_hex(8)}.partial"
+            try:
+                with system.open_output_stream(temporary) as stream:
+                    stream.write(content)
+                system.move(temporary, path)
+            except BaseException:
+                if system.get_file_info(temporary).type == arrow.FileType.File:
+                    system.delete_file(temporary)
+                raise
+        else:
+            with system.open_output_stream(path) as stream:
+                stream.write(content)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        system, base = self._open()
+        return bool(system.get_file_info(f"{base}/{name}").type == arrow.FileType.File)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

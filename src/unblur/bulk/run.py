@@ -1,0 +1,240 @@
+"""A whole run: what is left to do, workers that do it, and a manifest of what became of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unblur.bulk.errors import BulkError
+from unblur.bulk.places import OWN_FOLDER, Place
+from unblur.bulk.work import PARTS, SCHEMA, Settings, Worker
+from unblur.hardware import cores
+from unblur.inference.models import find_model
+from unblur.inference.runtimes.onnx import read_card
+
+ENGINES = ("local", "ray")
+MANIFEST = f"{OWN_FOLDER}/manifest.parquet"
+_SETTINGS = f"{OWN_FOLDER}/settings.json"
+_BATCH = 16  # photos that are lost at most, and done again, when a worker dies
+_RETRIES = 3
+_LARGEST_PART = 1_000_000_000
+
+Progress = Callable[[int, int], None]
+Rows = Iterator[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done. done: photos of earlier runs that need not be done again."""
+
+    source: str
+    destination: str
+    settings: Settings
+    names: list[str]
+    done: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What became of all photos of a source, earlier runs' included."""
+
+    ok: int
+    failed: int
+    megapixels: float
+    manifest: str
+    errors: list[str]
+
+
+def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
+    """List the photos of a source that are not in the destination's manifest yet.
+
+    Raises BulkError for places that cannot be used, and for a destination that holds the results
+    of other settings; ModelError.
+    """
+    if f"{destination.rstrip('/')}/".startswith(f"{source.rstrip('/')}/"):
+        raise BulkError(f"{destination}: lies in the source; name another place for the results")
+    target = Place(destination)
+    about = settings.about(read_card(find_model(settings.model)).weights_sha256)
+    try:
+        if target.exists(_SETTINGS):
+            before = json.loads(target.read(_SETTINGS, 100_000))
+            if before != about:
+                changed = ", ".join(key for key in about if about[key] != before.get(key))
+                raise BulkError(
+                    f"{destination}: holds results of other settings ({changed}); name another "
+                    "place, or the same settings"
+                )
+        names = list(Place(source).photos())
+        target.write(_SETTINGS, json.dumps(about).encode())
+        rows = read_rows(target)
+    except (OSError, ValueError) as error:
+        raise BulkError(f"{destination}: cannot be used ({error})") from error
+    done = {row["input"] for row in rows if row["status"] == "ok"}
+    left = [name for name in names if name not in done]
+    return Plan(source, destination, settings, left, len(names) - len(left))
+
+
+def run_bulk(
+    plan: Plan,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    progress: Progress | None = None,
+) -> Totals:
+    """Restore what a plan says and write the destination's manifest, one row for each input.
+
+    engine: "local", processes of this machine, or "ray", a cluster's at `address` (or one started
+    here). workers: how many; one for each core by default. Raises BulkError.
+    """
+    if engine not in ENGINES:
+        raise BulkError(f"unknown engine '{engine}': choose one of {', '.join(ENGINES)}")
+    count, done = len(plan.names), 0
+    if plan.names:
+        batches = [plan.names[i : i + _BATCH] for i in range(0, count, _BATCH)]
+        start = _local if engine == "local" else _ray
+        for rows in start(plan, batches, workers, address):
+            done += len(rows)
+            if progress is not None:
+                progress(done, count)
+    return _finish(plan)
+
+
+def _local(plan: Plan, batches: Sequence[list[str]], workers: int | None, _: str | None) -> Rows:
+    """Processes of this machine. One that dies takes its batch with it, which is tried again."""
+    left = dict.fromkeys(range(len(batches)), _RETRIES)
+    while left:
+        # A process that dies ends the whole pool, so another one is made for the rest.
+        with ProcessPoolExecutor(
+            workers or cores(),
+            mp_context=get_context("spawn"),
+            initializer=_begin,
+            initargs=(plan.source, plan.destination, plan.settings),
+        ) as pool:
+            running = {pool.submit(_work, batches[index]): index for index in left}
+            while running:
+                finished, _still = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    index = running.pop(future)
+                    if future.exception() is None:
+                        del left[index]
+                        yield future.result()
+                if any(future.exception() for future in finished):
+                    break
+        survivors = dict(left)
+        left = {index: tries - 1 for index, tries in survivors.items() if tries > 1}
+
+
+_worker: Worker | None = None  # of a process of the pool
+
+
+def _begin(source: str, destination: str, settings: Settings) -> None:
+    global _worker
+    _worker = Worker(source, destination, settings)
+
+
+def _work(names: list[str]) -> list[dict[str, Any]]:
+    assert _worker is not None  # noqa: S101
+    return _worker(names)
+
+
+def _ray(
+    plan: Plan, batches: Sequence[list[str]], workers: int | None, address: str | None
+) -> Rows:
+    """Actors on a Ray cluster, each with the model; batches of those that die are tried again."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+        from ray.exceptions import RayError
+    except ImportError:
+        raise BulkError("--engine ray needs: pip install 'unblur[scale]'") from None
+    if not ray.is_initialized():
+        own: dict[str, Any] = {} if address else {"num_cpus": cores(), "include_dashboard": False}
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            raise BulkError(f"{address or 'ray'}: cannot be reached ({error})") from error
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    # A batch that kills worker after worker must not end the others.
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    threads = plan.settings.threads or 1
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    size = workers or max(1, int(resources.get("CPU", 1)) // threads)
+    data = ray.data.from_items(
+        [{"names": batch} for batch in batches], override_num_blocks=len(batches)
+    ).map_batches(
+        _RayWorker,
+        fn_constructor_args=(plan.source, plan.destination, plan.settings),
+        compute=ActorPoolStrategy(size=size),
+        batch_size=1,
+        num_cpus=threads,
+        max_restarts=-1,
+        max_task_retries=_RETRIES,
+    )
+    try:
+        for row in data.iter_rows():
+            yield [{}] * int(row["count"])
+    except RayError as error:
+        raise BulkError(
+            f"ray: {str(error).splitlines()[0][:200]}; run it again to go on"
+        ) from error
+
+
+class _RayWorker:
+    def __init__(self, source: str, destination: str, settings: Settings) -> None:
+        self._worker = Worker(source, destination, settings)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        (names,) = batch["names"]
+        return {"count": [len(self._worker(list(names)))]}
+
+
+def read_rows(target: Place) -> list[dict[str, Any]]:
+    """The rows of all parts of a manifest, the last one of each input."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name in [*target.names(PARTS), *([MANIFEST] if target.exists(MANIFEST) else [])]:
+        table = pq.read_table(io.BytesIO(target.read(name, _LARGEST_PART)), schema=SCHEMA)
+        for row in table.to_pylist():
+            known = rows.get(row["input"])
+            if known is None or (row["status"] == "ok", row["finished"]) > (
+                known["status"] == "ok",
+                known["finished"],
+            ):
+                rows[row["input"]] = row
+    return list(rows.values())
+
+
+def _finish(plan: Plan) -> Totals:
+    """Put the parts together; what no worker lived to tell of has failed."""
+    target = Place(plan.destination)
+    rows = read_rows(target)
+    known = {row["input"] for row in rows}
+    lost = {"status": "failed", "error": "its worker died", "model": plan.settings.model}
+    empty = dict.fromkeys(SCHEMA.names)
+    rows += [empty | lost | {"input": name} for name in plan.names if name not in known]
+    rows.sort(key=lambda row: row["input"])
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), buffer)
+    target.write(MANIFEST, buffer.getvalue())
+    status = Counter(row["status"] for row in rows)
+    pixels = sum(row["width"] * row["height"] for row in rows if row["status"] == "ok")
+    return Totals(
+        ok=status["ok"],
+        failed=status["failed"],
+        megapixels=pixels / 1e6,
+        manifest=f"{plan.destination.rstrip('/')}/{MANIFEST}",
+        errors=[f"{r['input']}: {r['error']}" for r in rows if r["status"] == "failed"],
+    )

@@ -1,0 +1,215 @@
+"""Archives: every photo once, whatever dies on the way, on processes and on Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("pyarrow")
+
+import pyarrow.parquet as pq
+
+from unblur.bulk import BulkError, Settings, plan_bulk, run_bulk
+from unblur.bulk.places import Place
+from unblur.bulk.work import Worker, output_name
+from unblur.cli import app
+from unblur.imaging import read_photo
+from unblur.inference import Deblurrer
+
+UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()", "bulk"]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, scene: np.ndarray) -> Path:
+    """Forty photos in folders, one of them damaged, and other files."""
+    folder = tmp_path / "archive"
+    for index in range(40):
+        part = scene[8 * index : 8 * index + 64, 10 * index : 10 * index + 80]
+        place = folder / f"{index % 3}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(part).save(place / f"{index}.{'jpg' if index % 2 else 'png'}")
+    (folder / "0" / "0.png").write_bytes(b"damaged")
+    (folder / "notes.txt").write_text("no photo")
+    (folder / ".hidden.png").write_bytes(b"hidden")
+    Image.fromarray(scene[:64, :64]).convert("P").save(folder / "a.gif")
+    Image.fromarray(scene[:64, :64]).save(folder / "a.png")
+    return folder
+
+
+def unblur(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["bulk", *map(str, arguments)])
+
+
+def manifest(folder: Path) -> list[dict[str, object]]:
+    return pq.read_table(folder / "_unblur" / "manifest.parquet").to_pylist()
+
+
+def outputs(folder: Path) -> set[str]:
+    """All files but the manifest's; nothing half-written may be left."""
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    return {name for name in found if not name.startswith("_unblur")}
+
+
+def check(archive: Path, results: Path, small: Deblurrer) -> None:
+    """Every photo has its one row and its one right output."""
+    rows = manifest(results)
+    names = {str(p.relative_to(archive)) for p in archive.rglob("*.*")} - {
+        "notes.txt",
+        ".hidden.png",
+    }
+    assert [row["input"] for row in rows] == sorted(names)
+    good = [row for row in rows if row["status"] == "ok"]
+    assert {row["input"] for row in rows if row["status"] == "failed"} == {"0/0.png"}
+    assert {row["output"] for row in good} == outputs(results)
+    assert len({row["output"] for row in good}) == len(good) == 41
+    for row in good[::9]:
+        source = read_photo(archive / str(row["input"]))
+        made = read_photo(results / str(row["output"]))
+        expected = small.restore_pixels(source.pixels)
+        assert (row["width"], row["height"]) == (source.width, source.height)
+        assert np.abs(made.pixels.astype(int) - expected).mean() < 2  # JPEG
+
+
+def test_on_processes(archive: Path, tmp_path: Path, small: Deblurrer) -> None:
+    results = tmp_path / "results"
+    first = unblur(archive, results, "--workers", "2", "--runtime", "onnxruntime")
+    assert first.exit_code == 1
+    assert "0/0.png" in first.output
+    check(archive, results, small)
+    times = {name: (results / name).stat().st_mtime_ns for name in outputs(results)}
+    # What failed is tried again; what is done stays as it is.
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(archive / "0" / "0.png")
+    again = unblur(archive, results, "--workers", "1", "--runtime", "onnxruntime")
+    assert again.exit_code == 0, again.output
+    assert "1 photos to restore, 41 done before" in again.output
+    assert {row["status"] for row in manifest(results)} == {"ok"}
+    assert all((results / name).stat().st_mtime_ns == when for name, when in times.items())
+    other = unblur(archive, results, "--strength", "0.5")
+    assert other.exit_code == 2
+    assert "other settings (strength)" in other.output
+
+
+def test_a_killed_run_goes_on(archive: Path, tmp_path: Path, small: Deblurrer) -> None:
+    results = tmp_path / "results"
+    command = [*UNBLUR, str(archive), str(results), "--workers", "1", "--runtime", "onnxruntime"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    while not list(results.glob("_unblur/parts/*")):
+        assert running.poll() is None
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (results / "_unblur" / "manifest.parquet").exists()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1, again.stderr  # of the damaged one
+    assert "0 done before" not in again.stderr
+    check(archive, results, small)
+
+
+def test_a_worker_that_dies_loses_nothing(archive: Path, tmp_path: Path, small: Deblurrer) -> None:
+    results = tmp_path / "results"
+    plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
+    killed = []
+
+    def kill_one(done: int, total: int) -> None:
+        if not killed:
+            rows = pq.read_table(results / "_unblur/parts").to_pylist()
+            killed.append(int(str(rows[0]["worker"]).rpartition("/")[2]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    totals = run_bulk(plan, "local", workers=2, progress=kill_one)
+    assert killed
+    assert (totals.ok, totals.failed) == (41, 1)
+    check(archive, results, small)
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[None]:
+    ray = pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_on_ray_with_a_worker_that_dies(
+    archive: Path, tmp_path: Path, small: Deblurrer, ray_cluster: None
+) -> None:
+    results = tmp_path / "results"
+    plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
+    killed = []
+
+    def kill_one(done: int, total: int) -> None:
+        if not killed:
+            rows = pq.read_table(results / "_unblur/parts").to_pylist()
+            killed.append(int(str(rows[0]["worker"]).rpartition("/")[2]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    totals = run_bulk(plan, "ray", workers=2, progress=kill_one)
+    assert killed
+    assert (totals.ok, totals.failed) == (41, 1)
+    check(archive, results, small)
+
+
+def test_a_batch_done_twice_is_one(archive: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    worker = Worker(str(archive), str(results), Settings(runtime="onnxruntime"))
+    worker(["a.png", "a.gif"])
+    before = outputs(results)
+    worker(["a.png", "a.gif"])
+    assert outputs(results) == before == {"a.png", "a.gif.png"}
+    assert len(list(results.glob("_unblur/parts/*"))) == 1
+
+
+def test_a_source_that_vanishes(archive: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
+    for name in ("1/1.jpg", "1/4.png"):
+        (archive / name).unlink()
+    totals = run_bulk(plan, workers=1)
+    assert (totals.ok, totals.failed) == (39, 3)
+    assert any("1/1.jpg" in error for error in totals.errors)
+
+
+def test_other_file_systems(scene: np.ndarray, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    picture = tmp_path / "p.png"
+    Image.fromarray(scene[:64, :64]).save(picture)
+    memory.pipe("/bucket/2026/p.png", picture.read_bytes())
+    place = Place("memory://bucket")
+    assert list(place.photos()) == ["2026/p.png"]
+    worker = Worker("memory://bucket", "memory://results", Settings(runtime="onnxruntime"))
+    (row,) = worker(["2026/p.png"])
+    assert row["status"] == "ok", row["error"]
+    assert read_photo(memory.cat("/results/2026/p.png")).pixels.shape == (64, 64, 3)
+    assert Place("memory://results").names("_unblur/parts")
+
+
+def test_places_that_are_none(archive: Path, tmp_path: Path) -> None:
+    for source, destination, message in (
+        (tmp_path / "none", tmp_path / "r", "cannot be listed"),
+        (archive, archive / "sharp", "lies in the source"),
+        ("nothing://bucket", tmp_path / "r", "cannot be opened"),
+    ):
+        with pytest.raises(BulkError, match=message):
+            plan_bulk(str(source), str(destination), Settings())
+        assert unblur(source, destination).exit_code == 2
+    assert unblur(archive, tmp_path / "r", "--engine", "spark").exit_code == 2
+
+
+def test_names_of_outputs() -> None:
+    assert output_name("a/b.JPG", None) == "a/b.JPG"
+    assert output_name("a/b.gif", None) == "a/b.gif.png"
+    assert output_name("a/b.jpeg", "jpg") == "a/b.jpeg"
+    assert output_name("a/b.png", "webp") == "a/b.png.webp"
