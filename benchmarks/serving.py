@@ -109,8 +109,8 @@ def main() -> None:
         passed = time.perf_counter() - began
         rate = args.requests * args.megapixels / passed
         print(
-            f"{args.clients} clients, {args.requests} requests of {args.megapixels:g} MP: no error, "
-            f"p50 {statistics.median(seconds):.2f} s, {rate:.2f} MP/s"
+            f"{args.clients} clients, {args.requests} requests of {args.megapixels:g} MP: no error,"
+            f" p50 {statistics.median(seconds):.2f} s, {rate:.2f} MP/s"
         )
         first, last = statistics.mean(memory[1:4]), statistics.mean(memory[-3:])
         print(
