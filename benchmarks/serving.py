@@ -51,12 +51,36 @@ def resident(pid: int) -> float:
     return int(found[1]) / 1000
 
 
+def batches() -> None:
+    """Whether tiles of several requests in one batch would be quicker than one after another."""
+    from unblur.inference.models import find_model
+    from unblur.inference.runtimes import installed_runtimes, load_runtime
+
+    tiles = np.random.default_rng(0).random((4, 3, 256, 256), np.float32)
+    for name in installed_runtimes():
+        if name == "torch":
+            continue
+        runtime = load_runtime(find_model("small"), name, "auto", None)
+        seconds: dict[str, list[float]] = {"batch": [], "single": []}
+        for _ in range(9):
+            began = time.perf_counter()
+            runtime.run(tiles)
+            middle = time.perf_counter()
+            for tile in tiles:
+                runtime.run(tile[None])
+            seconds["batch"].append(middle - began)
+            seconds["single"].append(time.perf_counter() - middle)
+        ratio = statistics.median(seconds["batch"]) / statistics.median(seconds["single"])
+        print(f"{name}: a batch of 4 tiles of 256² takes {ratio:.2f} × as long as one by one")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--megapixels", type=float, default=2.0)
     args = parser.parse_args()
+    batches()
     files = photos(8, args.megapixels)
     small = Deblurrer("small")
     expected, engine = [], []

@@ -187,6 +187,7 @@ def run(
         fail("no photos found")
     results: list[Result] = []
     interrupted = False
+    began = time.monotonic()
     try:
         with (
             _Progress(jobs) as display,
@@ -202,7 +203,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(_summary(deblurrer, results, interrupted), indent=2))
     if jobs:
-        _print_totals(results, interrupted, len(jobs))
+        _print_totals(results, interrupted, len(jobs), time.monotonic() - began)
     if interrupted:
         raise typer.Exit(130)
     if failed or plan.unreadable or not jobs:
@@ -225,7 +226,7 @@ def _summary(deblurrer: Any, results: list[Result], interrupted: bool) -> dict[s
     }
 
 
-def _print_totals(results: list[Result], interrupted: bool, planned: int) -> None:
+def _print_totals(results: list[Result], interrupted: bool, planned: int, seconds: float) -> None:
     done = [result for result in results if result.status == "ok"]
     skipped = sum(result.status == "skipped" for result in results)
     failed = sum(result.status == "failed" for result in results)
@@ -237,8 +238,7 @@ def _print_totals(results: list[Result], interrupted: bool, planned: int) -> Non
     if interrupted:
         parts.append(f"{planned - len(results)} not reached; --skip-existing resumes")
     megapixels = sum(result.megapixels for result in done)
-    seconds = sum(result.seconds for result in done)
-    if done and seconds:
+    if done:
         parts.append(f"{megapixels:.1f} MP in {seconds:.1f} s")
     typer.echo(", ".join(parts), err=True)
 

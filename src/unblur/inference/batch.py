@@ -234,7 +234,7 @@ def share_out(count: int, runtime: str, threads: int | None) -> tuple[int, int |
     after another with all threads; OpenVINO does not. Two at a time read and write meanwhile.
     """
     if runtime == "onnxruntime" and threads is None and count >= 2 * cores():
-        return cores(), 1
+        return cores() + 1, 1
     return min(2, max(1, count)), threads
 
 

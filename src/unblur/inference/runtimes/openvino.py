@@ -43,6 +43,8 @@ class OpenVinoRuntime:
         config: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads and device == "cpu":
             config["INFERENCE_NUM_THREADS"] = threads
+            # Several processes with a few threads each would all be bound to the same cores.
+            config["ENABLE_CPU_PINNING"] = False
         try:
             self._model = _core().compile_model(str(path), device.upper(), config)
         except Exception as error:
