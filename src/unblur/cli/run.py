@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _SECONDS_BETWEEN_LINES = 10.0
+_UNSEEN = 0.2  # levels that a photo changes by on average, and nobody sees
 _FLICKERS = 1.2  # a result that changes so much more than its clip is seen to flicker
 
 
@@ -90,6 +91,9 @@ def run(
     ] = None,
     temporal: Annotated[
         bool, typer.Option("--temporal", help="Make clips steadier, where a run says they flicker.")
+    ] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="A little better, and 8 times slower.")
     ] = False,
     tile: Annotated[
         int | None, typer.Option(min=1, help="Tile side in pixels: smaller needs less memory.")
@@ -170,7 +174,7 @@ def run(
         chosen = choose(find_model(model), runtime.value)
         photos = sum(not is_video(job.source) for job in plan.jobs)
         workers, threads = share_out(photos, chosen, threads)
-        deblurrer = Deblurrer(model, chosen, device, tile, threads)
+        deblurrer = Deblurrer(model, chosen, device, tile, threads, best)
     except (UsageError, ImageError, ModelError) as error:
         if as_json:
             typer.echo(json.dumps({"error": str(error), "files": []}, indent=2))
@@ -314,6 +318,8 @@ class _Progress:
             self._line(f"failed: {result.error}")
         elif not self._bar or len(self._jobs) == 1:
             note = "kept" if result.status == "skipped" else f"{result.seconds:.1f} s"
+            if result.blur is not None:
+                note += f", {_describe_change(result.blur, result.change or 0.0)}"
             self._line(f"{result.input} → {result.output} ({note})")
         if result.flicker is not None:
             self._line(_describe_flicker(*result.flicker))
@@ -325,6 +331,12 @@ class _Progress:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             typer.echo(text, err=True)
+
+
+def _describe_change(blur: float, change: float) -> str:
+    if change < _UNSEEN:
+        return "was sharp, left as it is"
+    return f"blur of σ {blur:.1f} px undone, changed by {change:.1f} levels on average"
 
 
 def _describe_flicker(before: float, after: float) -> str:

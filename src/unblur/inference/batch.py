@@ -32,6 +32,7 @@ from unblur.imaging import (
 from unblur.imaging.video import is_video
 from unblur.inference.card import ModelError
 from unblur.inference.deblurrer import Deblurrer
+from unblur.inference.judgement import judge
 from unblur.inference.video import VideoOptions, restore_video
 
 _MOST_MEGAPIXELS = 60.0  # in work at a time, some 25 bytes a pixel
@@ -83,6 +84,7 @@ class Options:
 class Result:
     """What became of one file; status is "ok", "skipped" or "failed".
 
+    blur, change: of a photo, how blurred it was judged and how much it changed, see `Judgement`.
     frames: of a clip. flicker: how much still places of a clip change from frame to frame, in 8-bit
     levels, blurred and restored. damaged: packets of a clip that could not be decoded.
     """
@@ -96,6 +98,8 @@ class Result:
     seconds: float = 0.0
     comparison: str | None = None
     error: str | None = None
+    blur: float | None = None
+    change: float | None = None
     frames: int = 1
     flicker: tuple[float, float] | None = None
     damaged: int = 0
@@ -358,6 +362,7 @@ class _Batch:
         self._require_new(output, compared)
         photo = photo or read_photo(job.source, options.max_pixels)
         restored = self._deblurrer.restore_photo(photo, options.strength, advance)
+        judged = judge(photo.pixels, restored.pixels, options.strength)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_photo(restored, output, options.quality, options.overwrite)
         if compared is not None:
@@ -370,6 +375,8 @@ class _Batch:
             photo.width,
             photo.height,
             comparison=str(compared) if compared else None,
+            blur=judged.blur,
+            change=judged.change,
         )
 
     def _run_video(self, job: Job, advance: Callable[[float], None]) -> Result:

@@ -1,0 +1,74 @@
+"""How blurred a photo was, judged by what its restoration undid, and how much that changed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SIDE = 128  # of the patches that are looked at
+_ACROSS = 4  # so many of them along each axis at most
+_SIGMAS = np.concatenate([[0.0], np.geomspace(0.2, 6.0, 35)])
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """blur: σ in pixels of the Gaussian that, put on the restored photo, comes nearest to the
+    photo that was given; 0 for one that was left as it is. Shake and defocus are judged by the
+    Gaussian most like them, and what the model could not undo does not count.
+    change: the mean absolute change of a value, in 8-bit levels.
+    """
+
+    blur: float
+    change: float
+
+
+def judge(given: NDArray[Any], restored: NDArray[Any], strength: float = 1.0) -> Judgement:
+    """Judge a photo, H×W or H×W×3 of uint8 or uint16, by its restoration, of the same shape.
+
+    strength: of the restoration; what was blended away is put back for judging.
+    """
+    white = float(np.iinfo(str(given.dtype)).max)
+    height, width = given.shape[:2]
+    errors = np.zeros(len(_SIGMAS))
+    change = 0.0
+    patches = list(_patches(height, width))
+    for rows, columns in patches:
+        before, after = (_grey(image[rows, columns]) / white for image in (given, restored))
+        change += float(np.abs(after - before).mean()) / len(patches)
+        full = before + (after - before) / max(strength, 1e-6)
+        errors += _errors(before, full)
+    blur = float(_SIGMAS[int(np.argmin(errors))]) if change > 0 else 0.0
+    return Judgement(round(blur, 2), round(255 * change, 2))
+
+
+def _patches(height: int, width: int) -> list[tuple[slice, slice]]:
+    def axis(length: int) -> list[slice]:
+        count = min(_ACROSS, max(1, length // _SIDE))
+        room = max(0, length - _SIDE)
+        starts = {round(room * (index + 0.5) / count) for index in range(count)}
+        return [slice(start, start + _SIDE) for start in sorted(starts)]
+
+    return [(rows, columns) for rows in axis(height) for columns in axis(width)]
+
+
+def _grey(image: NDArray[Any]) -> NDArray[np.float64]:
+    return image.astype(np.float64) if image.ndim == 2 else image.mean(axis=2)
+
+
+def _errors(blurred: NDArray[np.float64], sharp: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The squared error for each σ; by Parseval's theorem it is that of the spectra."""
+    # Fading out at its border keeps what lies beyond a patch from counting.
+    window = np.outer(*(np.hanning(length + 2)[1:-1] for length in blurred.shape))
+    mean = sharp.mean()
+    before, after = (np.fft.rfft2((image - mean) * window) for image in (blurred, sharp))
+    rows, columns = np.fft.fftfreq(blurred.shape[0]), np.fft.rfftfreq(blurred.shape[1])
+    squared = rows[:, None] ** 2 + columns**2
+    return np.array(
+        [
+            float(np.sum(np.abs(after * np.exp(-2 * (np.pi * sigma) ** 2 * squared) - before) ** 2))
+            for sigma in _SIGMAS
+        ]
+    )
