@@ -237,12 +237,15 @@ def test_bad_clips(clip: Maker, small: Deblurrer, tmp_path: Path) -> None:
         (tmp_path / "none.mp4", "o.mp4", "no such file"),
         (hdr, "o.mkv", r"HDR \(PQ\)"),
         (aac, "o.webm", "do not hold its audio"),
-        (aac, "o.mpg", "h264, hevc"),
+        (aac, "o.mpg", "use -o NAME.mkv"),
     ):
         with pytest.raises(ImageError, match=message):
             restore_video(path, tmp_path / output, small)
         assert not (tmp_path / output).exists()
         assert not (tmp_path / f".{output}.unblur").exists()
+    for start in (float("nan"), float("inf")):
+        with pytest.raises(ImageError, match="--start takes seconds"):
+            restore_video(aac, tmp_path / "o.mp4", small, VideoOptions(start=start))
     with pytest.raises(ImageError, match="limit of"):
         restore_video(aac, tmp_path / "o.mp4", small, VideoOptions(max_pixels=10_000))
     with pytest.raises(ImageError, match="unknown codec"):
@@ -258,7 +261,80 @@ def test_damaged_packets_are_left_out(clip: Maker, small: Deblurrer) -> None:
     made = path.with_name("made.mkv")
     result = restore_video(path, made, small, VideoOptions(strength=0))
     assert 10 < result.frames <= 40
+    assert result.missing == (40 - result.frames if result.frames < 40 else 0)
     assert len(times(made)) == result.frames
+
+
+def reordered(path: Path, scene: np.ndarray, frames: int = 60, **options: str) -> list[np.ndarray]:
+    """A clip whose frames depend on later ones, each with its number as brightness."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4", **options})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for index in range(frames):
+            picture = np.full((64, 64, 3), 4 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return pixels(path)
+
+
+@pytest.mark.parametrize("name", ["c.mts", "c.mkv", "c.mp4", "c.avi"])
+def test_frames_that_depend_on_later_ones(
+    name: str, scene: np.ndarray, tmp_path: Path, small: Deblurrer
+) -> None:
+    path, made = tmp_path / name, tmp_path / f"made{Path(name).suffix}"
+    options = {"g": "24", "bf": "3", "x264-params": "open-gop=1"}
+    given = [round(float(p.mean())) for p in reordered(path, scene, **options)]
+    assert len(given) == 60
+    result = restore_video(path, made, small, VideoOptions(strength=0, quality=95))
+    assert result.frames == 60
+    levels = [round(float(p.mean())) for p in pixels(made)]
+    assert np.abs(np.subtract(levels, given)).max() <= 2
+    with VideoReader(path, 10**6) as reader:
+        every = list(reader.frames(reader.start))
+        for index in (1, 20, 23, 24, 25, 30, 47, 48, 59):
+            head = next(reader.frames(every[index].pts))
+            assert head.pts == every[index].pts
+            assert np.array_equal(head.pixels, every[index].pixels)
+    if name != "c.avi":  # its times are not known beforehand
+        part = tmp_path / f"part{Path(name).suffix}"
+        cut = VideoOptions(strength=0, quality=95, start=0.88, duration=0.4)
+        assert restore_video(path, part, small, cut).frames == 10
+        levels = [round(float(p.mean())) for p in pixels(part)]
+        assert np.abs(np.subtract(levels, given[22:32])).max() <= 2
+
+
+def test_names_of_clips(clip: Maker, small: Deblurrer, tmp_path: Path) -> None:
+    path = clip(frames=2)
+    for name in ("12:30.mp4", "夏" * 82 + ".mp4", "50 %d.mp4"):
+        odd = tmp_path / name
+        path.replace(odd)
+        made = odd.with_name(f"m{name[1:]}")
+        assert restore_video(odd, made, small).frames == 2
+        path = odd
+    playlist = tmp_path / "list.mp4"
+    playlist.write_text("ffconcat version 1.0\nfile 12.mp4\n")
+    with pytest.raises(ImageError, match="is not a clip"):
+        restore_video(playlist, tmp_path / "o.mp4", small)
+
+
+def test_one_run_of_a_clip_at_a_time(clip: Maker, small: Deblurrer) -> None:
+    path = clip(frames=6)
+    made = path.with_name("made.mp4")
+
+    def again(share: float) -> None:
+        with pytest.raises(ImageError, match="another run"):
+            restore_video(path, made, small)
+
+    restore_video(path, made, small, progress=again)
+    assert len(times(made)) == 6
+
+
+def test_a_clip_that_was_cut_off(clip: Maker) -> None:
+    path = clip("c.mkv", frames=60, sound=False)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = unblur(path)
+    assert result.exit_code == 0
+    assert "frames are missing" in result.output
 
 
 def test_options_that_do_not_fit(clip: Maker, photos: Path) -> None:

@@ -40,6 +40,14 @@ class Place:
         except (OSError, ValueError, ImportError) as error:
             raise BulkError(f"{self.address}: cannot be opened ({_said(error)})") from error
 
+    def contains(self, other: Place) -> bool:
+        """Whether another place is this one, or lies in it. Raises BulkError."""
+        (system, base), (its_system, its_base) = self._open(), other._open()
+        if isinstance(system, arrow.LocalFileSystem) and isinstance(its_system, type(system)):
+            base, its_base = os.path.realpath(base), os.path.realpath(its_base)
+        same_kind = system.type_name == its_system.type_name
+        return same_kind and f"{its_base.rstrip('/')}/".startswith(f"{base.rstrip('/')}/")
+
     def photos(self) -> Iterator[str]:
         """The names of all photos below, relative to the place, without hidden ones.
 

@@ -6,10 +6,12 @@ import io
 import json
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from typing import Any
 
@@ -31,7 +33,6 @@ _RETRIES = 3
 _LARGEST_PART = 1_000_000_000
 
 Progress = Callable[[int, int], None]
-Rows = Iterator[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
     Raises BulkError for places that cannot be used, and for a destination that holds the results
     of other settings; ModelError.
     """
-    if f"{destination.rstrip('/')}/".startswith(f"{source.rstrip('/')}/"):
+    if Place(source).contains(Place(destination)):
         raise BulkError(f"{destination}: lies in the source; name another place for the results")
     target = Place(destination)
     about = settings.about(read_card(find_model(settings.model)).weights_sha256)
@@ -100,57 +101,72 @@ def run_bulk(
     if engine not in ENGINES:
         raise BulkError(f"unknown engine '{engine}': choose one of {', '.join(ENGINES)}")
     count, done = len(plan.names), 0
-    if plan.names:
-        batches = [plan.names[i : i + _BATCH] for i in range(0, count, _BATCH)]
-        start = _local if engine == "local" else _ray
-        for rows in start(plan, batches, workers, address):
-            done += len(rows)
+    start = _local if engine == "local" else _ray
+    # Photos whose batch never came back are tried once more, each alone, so that one that brings
+    # down whatever worker takes it costs no other.
+    for size in (_BATCH, 1):
+        told = {row["input"] for row in read_rows(Place(plan.destination))} if size == 1 else set()
+        left = [name for name in plan.names if name not in told]
+        batches = [left[i : i + size] for i in range(0, len(left), size)]
+        if not batches:
+            break
+        for number in start(plan, batches, workers if size > 1 else 1, address):
+            done += number
             if progress is not None:
                 progress(done, count)
     return _finish(plan)
 
 
-def _local(plan: Plan, batches: Sequence[list[str]], workers: int | None, _: str | None) -> Rows:
-    """Processes of this machine. One that dies takes its batch with it, which is tried again."""
-    left = dict.fromkeys(range(len(batches)), _RETRIES)
-    while left:
+def _local(
+    plan: Plan, batches: Sequence[list[str]], workers: int | None, _: str | None
+) -> Iterator[int]:
+    """Processes of this machine; what is in work when one of them dies does not come back."""
+    size = workers or cores()
+    left = iter(batches)
+    over = False
+    while not over:
         # A process that dies ends the whole pool, so another one is made for the rest.
-        with ProcessPoolExecutor(
-            workers or cores(),
+        pool = ProcessPoolExecutor(
+            size,
             mp_context=get_context("spawn"),
             initializer=_begin,
             initargs=(plan.source, plan.destination, plan.settings),
-        ) as pool:
-            running = {pool.submit(_work, batches[index]): index for index in left}
-            while running:
-                finished, _still = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    index = running.pop(future)
-                    if future.exception() is None:
-                        del left[index]
-                        yield future.result()
-                if any(future.exception() for future in finished):
+        )
+        try:
+            running: set[Future[int]] = set()
+            while True:
+                for batch in islice(left, size - len(running)):
+                    running.add(pool.submit(_work, batch))
+                if not running:
+                    over = True
                     break
-        survivors = dict(left)
-        left = {index: tries - 1 for index, tries in survivors.items() if tries > 1}
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished if not future.exception())
+                if any(future.exception() for future in finished):
+                    # All others of the pool end with it, too, now or never.
+                    yield from (f.result() for f in wait(running).done if not f.exception())
+                    break
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 _worker: Worker | None = None  # of a process of the pool
 
 
 def _begin(source: str, destination: str, settings: Settings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is in work is finished
     global _worker
     _worker = Worker(source, destination, settings)
 
 
-def _work(names: list[str]) -> list[dict[str, Any]]:
+def _work(names: list[str]) -> int:
     assert _worker is not None  # noqa: S101
-    return _worker(names)
+    return len(_worker(names))
 
 
 def _ray(
     plan: Plan, batches: Sequence[list[str]], workers: int | None, address: str | None
-) -> Rows:
+) -> Iterator[int]:
     """Actors on a Ray cluster, each with the model; batches of those that die are tried again."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -186,7 +202,7 @@ def _ray(
     )
     try:
         for row in data.iter_rows():
-            yield [{}] * int(row["count"])
+            yield int(row["count"])
     except RayError as error:
         raise BulkError(
             f"ray: {str(error).splitlines()[0][:200]}; run it again to go on"
@@ -222,7 +238,11 @@ def _finish(plan: Plan) -> Totals:
     target = Place(plan.destination)
     rows = read_rows(target)
     known = {row["input"] for row in rows}
-    lost = {"status": "failed", "error": "its worker died", "model": plan.settings.model}
+    lost = {
+        "status": "failed",
+        "error": "the program crashed on it, or ran out of memory",
+        "model": plan.settings.model,
+    }
     empty = dict.fromkeys(SCHEMA.names)
     rows += [empty | lost | {"input": name} for name in plan.names if name not in known]
     rows.sort(key=lambda row: row["input"])

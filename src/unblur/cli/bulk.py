@@ -33,7 +33,9 @@ def bulk(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of each process.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, max=256, help="How many each process computes with.")
+    ] = 1,
     model: Annotated[
         str, typer.Option(help="A name from `unblur models`, or a file that all machines have.")
     ] = "small",
@@ -51,7 +53,8 @@ def bulk(
     """Sharpen all photos of a folder or bucket into another.
 
     DST/_unblur/manifest.parquet says what became of each photo. Called again, it goes on: photos
-    that are done are not done again, failed ones are. docs/scale.md plans large archives.
+    that are done are not done again, failed ones are. docs/scale.md says how to plan for very many
+    photos.
 
     Exit code: 0 all restored, 1 some failed, 2 wrong usage, 130 interrupted.
     """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 10.0
 _UNSEEN = 0.2  # levels that a photo changes by on average, and nobody sees
+_SEEN = 0.5  # levels
 _FLICKERS = 1.2  # a result that changes so much more than its clip is seen to flicker
 
 
@@ -81,7 +82,9 @@ def run(
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option(help="Of clips: h264, hevc, vp9 or ffv1. Default: the clip's own, or h264."),
+        typer.Option(
+            help="Of clips: h264, hevc, vp9 or ffv1. Default: as it is, else h264 or vp9."
+        ),
     ] = None,
     start: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Where in a clip to begin.")
@@ -323,8 +326,10 @@ class _Progress:
             self._line(f"{result.input} → {result.output} ({note})")
         if result.flicker is not None:
             self._line(_describe_flicker(*result.flicker))
-        if result.damaged:
-            self._line(f"{result.input}: {result.damaged} damaged packets were left out")
+        if result.missing:
+            self._line(
+                f"{result.input}: is damaged or cut off, about {result.missing} frames are missing"
+            )
 
     def _line(self, text: str) -> None:
         if self._bar:
@@ -341,7 +346,8 @@ def _describe_change(blur: float, change: float) -> str:
 
 def _describe_flicker(before: float, after: float) -> str:
     ratio = after / before if before else 1.0
-    advice = "; --temporal makes it steadier" if ratio > _FLICKERS else ""
+    flickers = ratio > _FLICKERS and after > _SEEN
+    advice = "; --temporal makes it steadier" if flickers else ""
     return (
         f"still places change by {before:.2f} levels from frame to frame in the clip, by "
         f"{after:.2f} in the result (× {ratio:.2f}){advice}"

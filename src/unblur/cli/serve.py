@@ -29,20 +29,28 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name this server is reached under; repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Another name it is reached by, such as photos.example.org; repeatable.",
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Photos in work at a time.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="How many photos are restored at a time.")
+    ] = 2,
     waiting: Annotated[
-        int, typer.Option(min=0, max=10_000, help="Photos that may wait; more are refused.")
+        int,
+        typer.Option(
+            min=0, max=10_000, help="How many photos may wait for their turn; more are refused."
+        ),
     ] = 16,
     max_megabytes: Annotated[
-        float, typer.Option("--max-mb", min=0.01, max=10_000, help="Of an upload.")
+        float, typer.Option("--max-mb", min=0.01, max=10_000, help="The largest upload.")
     ] = 64.0,
     max_pixels: Annotated[
-        float, typer.Option(min=0.01, max=10_000, metavar="MP", help="Of a photo.")
+        float, typer.Option(min=0.01, max=10_000, metavar="MP", help="The largest photo.")
     ] = 50.0,
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Of work on one photo.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="The longest that one photo may take.")
     ] = 300.0,
     keep: Annotated[
         float, typer.Option(min=0.1, metavar="MINUTES", help="How long results of jobs are kept.")
@@ -71,7 +79,7 @@ def serve(
     from unblur.imaging import allow_large_photos
     from unblur.inference import shipped_models
     from unblur.inference.deblurrer import Deblurrer
-    from unblur.serving import Engine, Limits, create_app
+    from unblur.serving import Engine, Limits, create_app, impatient
 
     limits = Limits(
         max_bytes=int(max_megabytes * 1e6),
@@ -96,8 +104,8 @@ def serve(
     app = create_app(Engine(models, limits), api_key, names)
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", server_header=False, proxy_headers=False,
-        limit_concurrency=waiting + workers + 100, timeout_graceful_shutdown=int(timeout),
-        h11_max_incomplete_event_size=64_000,
+        http=impatient(limits.idle_seconds), limit_concurrency=1000,
+        timeout_graceful_shutdown=int(timeout) + 1, h11_max_incomplete_event_size=64_000,
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:

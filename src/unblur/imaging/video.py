@@ -6,11 +6,13 @@ those of the source's other streams (sound, subtitles), copied untouched, make t
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,12 +33,18 @@ CODECS = {
     "ffv1": "ffv1",  # lossless
 }
 _LARGEST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
-_TAKE_ANY = {"mpegts", "matroska"}  # containers that do not list every codec they take
+_OF_MPEGTS = {"h264", "hevc"}  # it takes anything, but players do not
 _DEFAULT_QUALITY = 65  # CRF 18 of H.264: no loss that one sees
 _HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics (ITU-T H.273)
 # H.273's matrix coefficients → those that swscale knows; others are as good as BT.601.
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+_SEEK_BEFORE = (0.0, 2.0, 15.0)  # seconds before a time that a jump to it is tried from
+_MOST_DAMAGED = 10_000  # packets
 _OF_THE_OLD_STREAM = {"encoder", "duration"}
+_READ_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,nut,ogg,gxf,mxf"
+)
+_SOUND_OF_MPEGTS = {"aac", "ac3", "eac3", "mp2", "mp3", "opus", "dca"}
 _SEGMENT_FORMAT = "nut"  # keeps any time base exactly
 
 Pixels = NDArray[Any]
@@ -75,13 +83,18 @@ def require_av(name: str) -> Any:
     """The `av` module. Raises ImageError where it is missing."""
     try:
         import av
-        import av.bitstream
-        import av.error
-        import av.logging
     except ImportError:
         raise ImageError(f"{name}: clips need: pip install 'unblur[video]'") from None
-    av.logging.set_level(av.logging.PANIC)  # what matters is said as an error of ours
+    # FFmpeg's threads must not call Python to log: they would wait for the lock that is held while
+    # they are ended.
+    av.logging.set_level(None)
     return av
+
+
+def _open(av: Any, path: Path) -> Any:
+    """A clip, by its name alone: never a playlist, nor anything that a colon in it could mean."""
+    options = {"protocol_whitelist": "file", "format_whitelist": _READ_FORMATS}
+    return av.open(f"file:{path}", container_options=options)
 
 
 class VideoReader:
@@ -95,7 +108,7 @@ class VideoReader:
         self._av = require_av(str(path))
         self.path, self.damaged = path, 0
         try:
-            self._container = self._av.open(str(path))
+            self._container = _open(self._av, path)
         except FileNotFoundError:
             raise ImageError(f"{path}: no such file") from None
         except (OSError, ValueError) as error:
@@ -114,24 +127,23 @@ class VideoReader:
                 raise ImageError(
                     f"{path}: is HDR ({name}), which is not supported; convert it to SDR first"
                 )
-            context.thread_type = "AUTO"
             self._first = self._peek()
         except BaseException:
             self._container.close()
             raise
 
-    def _main_stream(self) -> Any:
+    def _main_stream(self, container: Any | None = None) -> Any:
         pictures = self._av.stream.Disposition.attached_pic
-        for stream in self._container.streams.video:
+        for stream in (container or self._container).streams.video:
             if not stream.disposition & pictures:  # a cover is no video
                 return stream
         raise ImageError(f"{self.path}: holds no video")
 
     def _peek(self) -> Any:
         """The first frame, which knows more than the header."""
-        for frame in self._decoded():
-            self._container.seek(0, any_frame=False, backward=True)
-            return frame
+        with _open(self._av, self.path) as container:
+            for _, frame in self._decoded(container, None):
+                return frame
         raise ImageError(f"{self.path}: not one of its frames can be decoded")
 
     def __enter__(self) -> VideoReader:
@@ -179,6 +191,12 @@ class VideoReader:
         return int(self._first.pts or 0)
 
     @property
+    def step(self) -> int:
+        """The time from one frame to the next, where the clip does not say."""
+        rate = self.stream.average_rate or self.stream.guessed_rate or 25
+        return max(1, round(1 / (rate * self.stream.time_base)))
+
+    @property
     def colours(self) -> dict[str, int]:
         """The tags that say how values are to be understood."""
         names = ("color_primaries", "color_trc", "colorspace", "color_range")
@@ -187,39 +205,71 @@ class VideoReader:
     def frames(self, first: int, last: float = math.inf) -> Iterator[Frame]:
         """The frames that are shown from `first` on and before `last`.
 
-        Damaged packets are left out and counted.
+        Damaged packets are left out and counted. Frames without a time get one that follows.
         """
-        self._container.seek(first, stream=self.stream, any_frame=False, backward=True)
         format_ = "rgb48le" if self.deep else "rgb24"
         matrix = _MATRICES.get(self.colours["colorspace"], 5)
-        previous = None
-        for frame in self._decoded():
-            if frame.pts is None or frame.pts < first or (previous or first - 1) >= frame.pts:
-                continue
-            if frame.pts >= last:
-                return
-            previous = frame.pts
-            rgb = frame.reformat(
-                format=format_, src_colorspace=matrix, dst_colorspace=matrix,
-                interpolation=_exactly(self._av),
-            )  # fmt: skip
-            yield Frame(frame.pts, int(frame.duration or 0), rgb.to_ndarray())
+        with contextlib.closing(self._from(first)) as found:
+            for pts, frame in found:
+                if pts >= last:
+                    return
+                rgb = frame.reformat(
+                    format=format_, src_colorspace=matrix, dst_colorspace=matrix,
+                    interpolation=_exactly(self._av),
+                )  # fmt: skip
+                yield Frame(pts, int(frame.duration or 0), rgb.to_ndarray())
 
-    def _decoded(self) -> Iterator[Any]:
+    def _from(self, first: int) -> Generator[tuple[int, Any]]:
+        """Decoded frames from a time on.
+
+        A jump into a clip may end behind the time that was asked for, or at a frame whose
+        predecessors are needed: then it starts from further before, in the end from the beginning.
+        """
+        # AVI has no times of frames that are shown in another order than they are stored in.
+        from_beginning = first <= self.start or self._container.format.name == "avi"
+        for seconds in (None,) if from_beginning else (*_SEEK_BEFORE, None):
+            with _open(self._av, self.path) as container:
+                if seconds is not None:
+                    before = round(seconds / self.stream.time_base)
+                    stream = self._main_stream(container)
+                    container.seek(max(first - before, self.start), stream=stream)
+                damaged, decoded = self.damaged, self._decoded(container, seconds)
+                head = next(decoded, None)
+                if head is None or (seconds is not None and head[0] > first):
+                    self.damaged = damaged
+                    if seconds is not None:
+                        continue
+                    return
+                yield from (item for item in chain([head], decoded) if item[0] >= first)
+                return
+
+    def _decoded(self, container: Any, sought: float | None) -> Iterator[tuple[int, Any]]:
+        """(time, frame) of all frames of a container, in order of their times."""
+        stream = self._main_stream(container)
         errors = (self._av.error.InvalidDataError, self._av.error.FFmpegError)
-        packets = self._container.demux(self.stream)
+        packets = container.demux(stream)
+        previous: int | None = None
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                yield from packet.decode()
+                frames = packet.decode()
             except self._av.error.EOFError:
                 return
             except errors:
                 self.damaged += 1
-                if self.damaged > 10_000:
+                if self.damaged > _MOST_DAMAGED:
                     raise ImageError(f"{self.path}: too much of it is damaged") from None
+                continue
+            for frame in frames:
+                if frame.pts is None and previous is None and sought is not None:
+                    return  # who knows where this is
+                pts = frame.pts
+                if pts is None or (previous is not None and pts <= previous):
+                    pts = (stream.start_time or 0) if previous is None else previous + self.step
+                previous = pts
+                yield pts, frame
 
 
 class SegmentWriter:
@@ -230,7 +280,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path, source: VideoReader, encoder: str, quality: int | None) -> None:
         self._av = require_av(str(path))
-        self._container = self._av.open(str(path), "w", format=_SEGMENT_FORMAT)
+        self._container = self._av.open(f"file:{path}", "w", format=_SEGMENT_FORMAT)
         stream, origin = source.stream, source.stream.codec_context
         self._stream = self._container.add_stream(encoder, rate=stream.average_rate or 25)
         context = self._stream.codec_context
@@ -273,25 +323,28 @@ class SegmentWriter:
 def choose_encoder(source: VideoReader, output: Path, wanted: str | None) -> str:
     """The encoder for a clip: the wanted codec, else the source's, else what its container takes.
 
-    Raises ImageError.
+    Raises ImageError for what the container cannot hold, before any work.
     """
-    av = require_av(str(output))
-    try:
-        trial = av.open(_Nowhere(), "w", format=_container(output.suffix))
-    except (OSError, ValueError):
-        raise ImageError(f"{output}: clips of this kind cannot be written") from None
-    codecs = set(trial.supported_codecs)
-    for stream in source.others:
-        _taken_over(trial, stream, source.path, output.suffix)
+    av, extension = require_av(str(output)), output.suffix
     if wanted and wanted not in CODECS:
         raise ImageError(f"unknown codec '{wanted}': choose one of {', '.join(CODECS)}")
     for name in (wanted,) if wanted else (source.info.codec, "h264", "vp9"):
-        if name in CODECS and (name in codecs or _container(output.suffix) in _TAKE_ANY):
-            return CODECS[name]
-    known = wanted or f"what can be written ({', '.join(CODECS)})"
-    raise ImageError(
-        f"{output}: such files do not hold {known}; name one with -o that ends in .mkv"
-    )
+        if name not in CODECS or (_container(extension) == "mpegts" and name not in _OF_MPEGTS):
+            continue
+        try:
+            with av.open(_Nowhere(), "w", format=_container(extension)) as trial:
+                stream = trial.add_stream(CODECS[name], rate=source.stream.average_rate or 25)
+                context, origin = stream.codec_context, source.stream.codec_context
+                context.width, context.height = origin.width, origin.height
+                context.pix_fmt = _pixel_format(av, CODECS[name], source)
+                for other in source.others:
+                    _taken_over(trial, other, source.path, extension)
+                trial.start_encoding()
+        except (OSError, ValueError):
+            continue
+        return CODECS[name]
+    what = f"clips of {wanted}" if wanted else "its clips"
+    raise ImageError(f"{output}: {what} cannot be written as {extension}; use -o NAME.mkv")
 
 
 def join_segments(
@@ -308,9 +361,9 @@ def join_segments(
     """
     av = require_av(str(output))
     with (
-        av.open(str(source.path)) as origin,
-        av.open(str(output), "w", format=_container(extension)) as target,
-        av.open(str(segments[0])) as opened,
+        _open(av, source.path) as origin,
+        av.open(f"file:{output}", "w", format=_container(extension)) as target,
+        _open(av, segments[0]) as opened,
     ):
         target.metadata.update(origin.metadata)
         base = source.stream.time_base
@@ -350,24 +403,33 @@ def join_segments(
 
 
 def _taken_over(target: Any, stream: Any, path: Path, extension: str) -> Any:
-    """A copy of a stream in another container; None for data that it cannot hold.
+    """A copy of a stream in another container; None for data, such as timecodes, which only
+    the container that they were made for can hold.
 
-    Raises ImageError when that would lose sound or subtitles.
+    Raises ImageError when sound or subtitles would be lost.
     """
+    same = path.suffix.lower() == extension.lower()
+    attached = stream.type == "attachment" and same and _container(extension) == "matroska"
+    cover = stream.type == "video" and same
+    if stream.type not in ("audio", "subtitle") and not (attached or cover):
+        return None
+    mpegts = _container(extension) == "mpegts" and stream.type == "audio"
     try:
+        if mpegts and stream.codec_context.name not in _SOUND_OF_MPEGTS:
+            raise ValueError(stream.codec_context.name)
         return target.add_stream_from_template(stream)
     except (ValueError, OSError):
         if stream.type not in ("audio", "subtitle"):
-            return None  # timecodes and the like
+            return None
         raise ImageError(
             f"{path}: {extension} files do not hold its {stream.type} "
-            f"({stream.codec_context.name}); name one with -o that ends in .mkv"
+            f"({stream.codec_context.name}); use -o NAME.mkv"
         ) from None
 
 
 def _of_segments(av: Any, segments: Iterable[Path]) -> Iterator[tuple[Fraction, None, Any]]:
     for path in segments:
-        with av.open(str(path)) as container:
+        with _open(av, path) as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if packet.dts is not None:

@@ -86,7 +86,7 @@ class Result:
 
     blur, change: of a photo, how blurred it was judged and how much it changed, see `Judgement`.
     frames: of a clip. flicker: how much still places of a clip change from frame to frame, in 8-bit
-    levels, blurred and restored. damaged: packets of a clip that could not be decoded.
+    levels, blurred and restored. missing: frames of a clip that could not be decoded, about.
     """
 
     input: str
@@ -102,7 +102,7 @@ class Result:
     change: float | None = None
     frames: int = 1
     flicker: tuple[float, float] | None = None
-    damaged: int = 0
+    missing: int = 0
 
     @property
     def megapixels(self) -> float:
@@ -307,9 +307,14 @@ class _Batch:
         self._deblurrer = deblurrer
         self._options = options
         self._sources = {os.path.realpath(job.source) for job in jobs}
-        self._taken: dict[str, Path] = {}  # results, made or being made, and what they are of
+        self._taken: dict[str, Path] = {}  # results, and what they are of
         self._lock = threading.Lock()
         self._room = _Room()
+        for job in jobs:  # in order, so that it is always the same one that comes too late
+            if (output := self._output(job, format_of(job.source))) is not None:
+                self._taken.setdefault(os.path.realpath(output), job.source)
+                if options.compare and not is_video(job.source):
+                    self._comparison_path(job, output)
 
     def result_of(self, job: Job, progress: Callable[[Job, float], None] | None) -> Result:
         """Restore one file; whatever it provokes costs no other."""
@@ -332,8 +337,6 @@ class _Batch:
             result = self.failed(
                 job, f"{job.source}: unexpected {type(error).__name__}: {str(error)[:200]}"
             )
-        if result.status == "failed":
-            self._release(job)
         return dataclasses.replace(result, seconds=round(time.perf_counter() - began, 3))
 
     def failed(self, job: Job, error: str) -> Result:
@@ -354,11 +357,13 @@ class _Batch:
         if format_name is None and job.extension is None:  # only its content tells
             photo = read_photo(job.source, options.max_pixels)
             format_name = photo.format
-        extension = job.extension or _extension(job.source, format_name, options.format)
-        output = job.folder / f"{job.stem}{extension}"
+        output = self._output(job, format_name)
+        assert output is not None  # noqa: S101
         if self._is_kept(job, output):
             return Result(str(job.source), str(output), "skipped", name)
         compared = self._comparison_path(job, output) if options.compare else None
+        if compared is not None:
+            self._take(job, compared)
         self._require_new(output, compared)
         photo = photo or read_photo(job.source, options.max_pixels)
         restored = self._deblurrer.restore_photo(photo, options.strength, advance)
@@ -381,7 +386,8 @@ class _Batch:
 
     def _run_video(self, job: Job, advance: Callable[[float], None]) -> Result:
         options, name = self._options, self._deblurrer.card.name
-        output = job.folder / f"{job.stem}{job.extension or job.source.suffix}"
+        output = self._output(job, None)
+        assert output is not None  # noqa: S101
         if self._is_kept(job, output):
             return Result(str(job.source), str(output), "skipped", name)
         self._require_new(output)
@@ -396,8 +402,19 @@ class _Batch:
             made.height,
             frames=made.frames,
             flicker=made.flicker,
-            damaged=made.damaged,
+            missing=made.missing,
         )
+
+    def _output(self, job: Job, format_name: str | None) -> Path | None:
+        """Where a result goes; None when only the photo's content tells its format."""
+        if is_video(job.source):
+            extension = job.extension or job.source.suffix
+        elif job.extension is not None or format_name is not None:
+            wanted = self._options.format
+            extension = job.extension or _extension(job.source, format_name, wanted)
+        else:
+            return None
+        return job.folder / f"{job.stem}{extension}"
 
     def _is_kept(self, job: Job, output: Path) -> bool:
         """Whether a result is there already and shall stay; none may take another's place."""
@@ -420,19 +437,15 @@ class _Batch:
                 f"{job.source}: the result would replace the input {path}; choose another -o"
             )
         with self._lock:
-            if (other := self._taken.get(real)) is not None:
+            if (other := self._taken.setdefault(real, job.source)) != job.source:
                 raise ImageError(f"{job.source}: its result {path} is already that of {other}")
-            self._taken[real] = job.source
-
-    def _release(self, job: Job) -> None:
-        with self._lock:
-            for real in [real for real, source in self._taken.items() if source == job.source]:
-                del self._taken[real]
 
     def _comparison_path(self, job: Job, output: Path) -> Path:
+        """Where the comparison goes: beside a.jpg and a.png, by the name of one or of the other."""
         path = output.with_name(f"{stem_of(output)}_compare.jpg")
-        real = os.path.realpath(path)
-        if real in self._taken or real in self._sources:  # a.jpg and a.png in one folder
-            path = output.with_name(f"{output.name}_compare.jpg")
-        self._take(job, path)
+        with self._lock:
+            real = os.path.realpath(path)
+            if real in self._sources or self._taken.get(real, job.source) != job.source:
+                path = output.with_name(f"{output.name}_compare.jpg")
+            self._taken.setdefault(os.path.realpath(path), job.source)
         return path

@@ -3,8 +3,10 @@ can go on."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import queue
 import shutil
 import threading
@@ -30,6 +32,7 @@ from unblur.inference.temporal import Flicker, Steadier
 
 _SEGMENT_FRAMES = 48
 _AHEAD = 3  # frames that are decoded, or wait to be encoded, while another is restored
+_HEADERS_ERR = 0.02  # share of frames by which a header may be wrong
 _PLAN_FILE = "plan.json"
 
 Item = TypeVar("Item")
@@ -54,14 +57,16 @@ class VideoOptions:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What was made. flicker: (blurred, restored), see `Flicker`; None for what a run that was
-    interrupted did not see. damaged: packets that were left out."""
+    """What was made. flicker: (blurred, restored), see `Flicker`; of what this run saw.
+
+    missing: frames that the clip's header promises and that could not be decoded, about.
+    """
 
     width: int
     height: int
     frames: int
     flicker: tuple[float, float] | None
-    damaged: int
+    missing: int
 
 
 def restore_video(
@@ -82,7 +87,7 @@ def restore_video(
     with VideoReader(source, options.max_pixels) as reader:
         encoder = choose_encoder(reader, output, options.codec)
         first, last = _range(reader, options)
-        work = output.with_name(f".{output.name}.unblur")
+        work = _work_folder(output)
         plan = {
             "source": [source.name, source.stat().st_size, source.stat().st_mtime_ns],
             "model": deblurrer.card.name,
@@ -90,6 +95,7 @@ def restore_video(
             "encoder": encoder,
             "options": [options.strength, options.quality, first, str(last), options.temporal],
         }
+        segments = None
         try:
             segments = _Segments(work, plan)
             flicker = _restore(
@@ -105,15 +111,33 @@ def restore_video(
             raise ImageError(
                 f"{output}: cannot be written ({reason}); what is done of it is kept"
             ) from error
+        finally:
+            if segments is not None:
+                segments.release()
         shutil.rmtree(work, ignore_errors=True)
         info = reader.info
         frames = sum(segment["frames"] for segment in segments.done)
-        return VideoResult(info.width, info.height, frames, flicker.levels, reader.damaged)
+        whole = options.start is None and options.duration is None
+        missing = info.frames - frames if whole else reader.damaged
+        if missing <= _HEADERS_ERR * frames:
+            missing = 0
+        return VideoResult(info.width, info.height, frames, flicker.levels, missing)
+
+
+def _work_folder(output: Path) -> Path:
+    """A hidden folder beside a result; the longest legal names still have room."""
+    name = output.name
+    if len(name.encode()) > 200:
+        name = f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return output.with_name(f".{name}.unblur")
 
 
 def _range(reader: VideoReader, options: VideoOptions) -> tuple[int, float]:
     """The first time that is restored, and the first that is not any more."""
     base, first, last = reader.stream.time_base, reader.start, math.inf
+    for name, value in (("--start", options.start), ("--duration", options.duration)):
+        if value is not None and not 0 <= value < 1e9:
+            raise ImageError(f"{name} takes seconds, got {value:g}")
     if options.start is not None:
         first += round(options.start / base)
     if options.duration is not None:
@@ -130,13 +154,15 @@ class _Segments:
     def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
         self.folder = folder
         self.done: list[dict[str, Any]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder)
         try:
             same = json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8")) == plan
         except (OSError, ValueError):
             same = False
         if not same:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            for file in folder.iterdir():
+                file.unlink()
             write_json(folder / _PLAN_FILE, plan)
             return
         while self._whole(len(self.done)):
@@ -146,6 +172,11 @@ class _Segments:
     @property
     def files(self) -> list[Path]:
         return [self.path(number) for number in range(len(self.done))]
+
+    def release(self) -> None:
+        """Let another run have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
 
     def path(self, number: int) -> Path:
         return self.folder / f"{number:06}.nut"
@@ -174,6 +205,21 @@ class _Segments:
         self.done.append(about)
 
 
+def _locked(folder: Path) -> int | None:
+    """An open folder that no other run has. Raises ImageError when one has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise ImageError(f"{folder}: another run is restoring this clip") from None
+    return lock
+
+
 def _restore(
     reader: VideoReader,
     segments: _Segments,
@@ -186,7 +232,7 @@ def _restore(
     """Make the segments that are not there yet."""
     first, last = span
     flicker, steadier = Flicker(), Steadier() if options.temporal else None
-    seconds = reader.info.seconds - float(first * reader.stream.time_base)
+    seconds = reader.info.seconds - float((first - reader.start) * reader.stream.time_base)
     ticks = min(last - first, max(seconds, 0) / float(reader.stream.time_base)) or 1
 
     def restored(frame: Frame) -> Frame:
@@ -197,11 +243,14 @@ def _restore(
         return Frame(frame.pts, frame.duration, pixels)
 
     begin = segments.done[-1]["last"] if segments.done else first
-    with _Ahead(reader.frames(begin, last)) as frames:
-        if segments.done:
+    with _Ahead(reader.frames(begin, last)) as ahead:
+        frames: Iterator[Frame] = ahead
+        if segments.done and (again := next(ahead, None)) is not None:
             # The last frame of the segment before is what the next one is compared with.
-            for frame in islice(frames, 1):
-                restored(frame)
+            if again.pts == begin:
+                restored(again)
+            else:
+                frames = _chain(again, ahead)
         while True:
             chunk = islice(frames, _SEGMENT_FRAMES)
             head = next(chunk, None)

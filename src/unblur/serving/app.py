@@ -149,8 +149,8 @@ def create_app(
         sweeping = asyncio.create_task(_sweep(jobs))
         yield
         sweeping.cancel()
+        jobs.close()  # nobody can ask for them any more
         await asyncio.to_thread(engine.close)
-        jobs.close()
 
     app = FastAPI(
         title="unblur",

@@ -55,6 +55,7 @@ class Task:
     format: Format | None = None
     error: RefusedError | None = None
     cancelled: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def close(self) -> None:
         """Give up: stop the work and drop the files."""
@@ -64,9 +65,10 @@ class Task:
             self._drop()
 
     def _drop(self) -> None:
-        self.upload.close()
-        for file in self.files.values():
-            file.close()
+        with self._lock:
+            self.upload.close()
+            for file in self.files.values():
+                file.close()
 
     def keep(self, name: str, content: bytes) -> None:
         """Store what was made in a temporary file."""
@@ -75,9 +77,12 @@ class Task:
         self.kept_bytes += len(content)
 
     def read(self, name: str) -> bytes:
-        """What was stored."""
-        self.files[name].seek(0)
-        return self.files[name].read()
+        """What was stored. Raises RefusedError (404) when it is gone."""
+        with self._lock:
+            if self.files[name].closed:
+                raise RefusedError(404, "the result was forgotten meanwhile")
+            self.files[name].seek(0)
+            return self.files[name].read()
 
 
 def refusal_of(error: ImageError) -> RefusedError:

@@ -66,7 +66,7 @@ async def receive_photo(request: Request) -> BinaryIO:
 
     Raises RefusedError.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await _from_form(request)
     upload = cast(BinaryIO, tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
     try:

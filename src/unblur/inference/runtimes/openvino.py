@@ -22,8 +22,12 @@ def _core() -> Any:
     """
     # Restoring a photo is nobody else's business: without this module OpenVINO reports nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import numpy as np
     import openvino
 
+    # Its bindings look numpy up when they first need it; two threads that do so at once wait for
+    # each other for ever.
+    _ = openvino.Tensor(np.zeros(1, np.float32)).data
     return openvino.Core()
 
 

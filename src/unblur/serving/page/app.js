@@ -33,8 +33,16 @@ async function refusal(status, text, after) {
   return new Refusal(status, detail || `the server answered ${status}`, after);
 }
 
-async function ask(path, options = {}) {
-  const answer = await fetch(path, { ...options, headers: headers() });
+// A connection that breaks once is tried again.
+async function ask(path, options = {}, tries = 4) {
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers: headers() });
+  } catch (error) {
+    if (tries <= 1) throw new Refusal(0, "the server cannot be reached");
+    await pause(1000);
+    return ask(path, options, tries - 1);
+  }
   if (!answer.ok) throw await refusal(answer.status, await answer.text());
   return answer;
 }
@@ -125,7 +133,7 @@ async function restore(photo) {
     }
     if (job && job.state === "failed") throw new Refusal(422, job.error);
     const part = async (name) => await (await ask(`v1/jobs/${job.id}/${name}`)).blob();
-    if (job && current()) await receive(photo, job, part, shows, asked.has("pictures"));
+    if (job && current()) await receive(photo, job, part, shows, asked.has("pictures"), current);
     if (job) ask(`v1/jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
   } catch (error) {
     if (current()) {
@@ -139,12 +147,15 @@ async function restore(photo) {
   }
 }
 
-async function receive(photo, job, part, shows, pictures) {
-  forget(photo);
+async function receive(photo, job, part, shows, pictures, current) {
   const result = await part("result");
+  const after = pictures ? await part("after") : result;
+  const before = shows ? photo.file : await part("before");
+  if (!current()) return;
+  forget(photo);
   photo.result = URL.createObjectURL(result);
-  photo.after = pictures ? URL.createObjectURL(await part("after")) : photo.result;
-  photo.before = shows ? URL.createObjectURL(photo.file) : URL.createObjectURL(await part("before"));
+  photo.after = URL.createObjectURL(after);
+  photo.before = URL.createObjectURL(before);
   const extension = job.format;
   const given = photo.file.name.match(/^(.*?)(\.[^.]*)?$/);
   const kept = given[2] && sameFormat(given[2].slice(1), extension) ? given[2] : `.${extension}`;
@@ -220,7 +231,8 @@ function draw(photo) {
 
 function drawAll() {
   find("save-all").hidden = photos.filter((photo) => photo.state === "done").length < 2;
-  const differs = (photo) => JSON.stringify(photo.settings) !== JSON.stringify(settings());
+  const differs = (photo) =>
+    photo.state === "failed" || JSON.stringify(photo.settings) !== JSON.stringify(settings());
   find("again").hidden = !photos.some(differs);
   find("redo").disabled = !chosen || !differs(chosen);
   find("shown").textContent = `${find("strength").value} %`;

@@ -1,0 +1,39 @@
+"""Connections on which nothing is asked, which would keep others out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+def impatient(seconds: float) -> type[H11Protocol]:
+    """A protocol for uvicorn that closes connections without a request for so many seconds.
+
+    uvicorn itself waits for ever for the first request of a connection, and for its headers.
+    """
+
+    class ImpatientProtocol(H11Protocol):
+        _last: Any = None
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._timer = self.loop.call_later(seconds, self._look)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+            super().connection_lost(exc)
+
+        def _look(self) -> None:
+            # The cycle is the request in work, or the last one.
+            idle = self.cycle is None or self.cycle.response_complete
+            if idle and self.cycle is self._last:
+                self.transport.close()
+                return
+            self._last = self.cycle
+            self._timer = self.loop.call_later(seconds, self._look)
+
+    return ImpatientProtocol
