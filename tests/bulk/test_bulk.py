@@ -161,6 +161,44 @@ def test_on_ray_with_a_worker_that_dies(
     check(archive, results, small)
 
 
+def test_a_photo_that_ends_its_worker_costs_no_other(
+    archive: Path, tmp_path: Path, small: Deblurrer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os\n"
+        "import unblur.bulk.work as work\n"
+        "read = work.read_photo\n"
+        "def deadly(content, most, name):\n"
+        "    if name == '0/0.png':\n"
+        "        os._exit(9)\n"
+        "    return read(content, most, name)\n"
+        "work.read_photo = deadly\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    results = tmp_path / "results"
+    plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
+    totals = run_bulk(plan, "local", workers=2)
+    assert (totals.ok, totals.failed) == (41, 1)
+    assert "crashed" in totals.errors[0]
+    check(archive, results, small)
+
+
+def test_an_interrupted_run_ends_soon(archive: Path, tmp_path: Path, scene: np.ndarray) -> None:
+    for index in range(200):
+        Image.fromarray(scene[: 100 + index, :200]).save(archive / f"more{index}.png")
+    results = tmp_path / "results"
+    command = [*UNBLUR, str(archive), str(results), "--workers", "1", "--runtime", "onnxruntime"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    while not list(results.glob("_unblur/parts/*")):
+        assert running.poll() is None
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(60) == 130
+    assert len(outputs(results)) < 100
+
+
 def test_a_batch_done_twice_is_one(archive: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     worker = Worker(str(archive), str(results), Settings(runtime="onnxruntime"))
@@ -197,9 +235,13 @@ def test_other_file_systems(scene: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_places_that_are_none(archive: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(archive)
     for source, destination, message in (
         (tmp_path / "none", tmp_path / "r", "cannot be listed"),
         (archive, archive / "sharp", "lies in the source"),
+        (archive, f"{archive.parent}/./archive", "lies in the source"),
+        (archive, link, "lies in the source"),
         ("nothing://bucket", tmp_path / "r", "cannot be opened"),
     ):
         with pytest.raises(BulkError, match=message):

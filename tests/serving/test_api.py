@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.serving.conftest import Served, Started
 from unblur.imaging import encode_photo, read_photo
 from unblur.inference import Deblurrer
-from unblur.serving import Limits
+from unblur.serving import Limits, impatient
 
 
 def encoded(pixels: np.ndarray, format_: str = "PNG", **options: object) -> bytes:
@@ -328,6 +331,43 @@ def test_slow_and_leaving_clients(live: Callable[..., int], large: bytes, photo:
         time.sleep(0.02)
     assert pending(port) == 0
     assert httpx.post(f"http://127.0.0.1:{port}/v1/deblur", content=photo).status_code == 200
+
+
+def test_results_are_whole_however_many_fetch_them(live: Callable[..., int], photo: bytes) -> None:
+    port = live()
+    home = f"http://127.0.0.1:{port}/v1/jobs"
+    name = httpx.post(home, content=photo).json()["id"]
+    while httpx.get(f"{home}/{name}").json()["state"] != "done":
+        time.sleep(0.02)
+
+    def fetch(_: int) -> int:
+        return len(httpx.get(f"{home}/{name}/result").content)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(fetch, range(90)))) == 1
+
+
+def test_silent_connections_are_ended(app: Callable[..., FastAPI]) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app(), http=impatient(0.3), log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        address = listening.getsockname()
+        with socket.create_connection(address, 5) as silent:
+            assert silent.recv(1) == b""  # closed by the server
+        with socket.create_connection(address, 5) as half:
+            half.sendall(b"GET /healthz HTTP/1.1\r\nHost:")
+            assert half.recv(1) == b""
+        with socket.create_connection(address, 5) as two:
+            for _ in range(2):
+                two.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                time.sleep(0.2)
+                assert b"200 OK" in two.recv(1000)
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def test_ending_a_server_ends_its_work_first(process: Started, large: bytes) -> None:

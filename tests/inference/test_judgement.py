@@ -1,0 +1,64 @@
+"""How blurred a photo is judged to have been, and the mean over orientations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from unblur import metrics
+from unblur.blur import blur_photo, gaussian_kernel
+from unblur.cli import app
+from unblur.imaging import Photo, write_photo
+from unblur.inference import Deblurrer
+from unblur.inference.judgement import judge
+
+
+def blurred(scene: np.ndarray, sigma: float) -> np.ndarray:
+    values = blur_photo(scene / np.float32(255), gaussian_kernel(sigma))
+    return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0, 4.0])
+def test_what_was_undone_is_told(sigma: float, scene: np.ndarray) -> None:
+    soft = blurred(scene, sigma)
+    judged = judge(soft, scene)
+    assert judged.blur == pytest.approx(sigma, rel=0.2)
+    wide = judge(soft.astype(np.uint16) * 257, scene.astype(np.uint16) * 257)
+    assert wide == judged
+    half = np.rint((soft.astype(float) + scene) / 2).astype(np.uint8)
+    assert judge(soft, half, strength=0.5).blur == pytest.approx(judged.blur, abs=0.25)
+    assert judge(soft, half, strength=0.5).change == pytest.approx(judged.change / 2, abs=0.3)
+    assert judge(soft[:, :, 0], scene[:, :, 0]).blur == pytest.approx(sigma, rel=0.2)
+
+
+def test_what_was_left_alone(scene: np.ndarray) -> None:
+    judged = judge(scene, scene)
+    assert (judged.blur, judged.change) == (0, 0)
+    for side in (1, 7, 130):
+        assert judge(scene[:side, :side], scene[:side, :side]).blur == 0
+
+
+def test_the_command_tells(scene: np.ndarray, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    write_photo(Photo(blurred(scene, 1.2)[:200, :300]), tmp_path / "soft.png")
+    write_photo(Photo(scene[:1, :1].repeat(64, 0).repeat(64, 1)), tmp_path / "sharp.png")
+    result = CliRunner().invoke(
+        app, ["run", str(tmp_path / "soft.png"), str(tmp_path / "sharp.png")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "px undone, changed by" in result.output
+    assert "was sharp, left as it is" in result.output
+
+
+def test_the_mean_over_orientations(scene: np.ndarray) -> None:
+    best = Deblurrer("small", runtime="onnxruntime", best=True)
+    part = blurred(scene, 1.2)[100:220, 100:260]
+    given = part.astype(np.float32) / np.float32(255)
+    restored = best.restore_pixels(given)
+    # It does not matter how the photo is held.
+    turned = best.restore_pixels(np.ascontiguousarray(np.rot90(given[:, ::-1])))
+    assert np.abs(np.rot90(turned, -1)[:, ::-1] - restored).max() < 1e-4
+    sharp = scene[100:220, 100:260] / 255
+    plain = Deblurrer("small", runtime="onnxruntime").restore_pixels(given)
+    assert np.abs(plain - restored).max() > 1e-4
+    assert metrics.psnr(restored, sharp) > metrics.psnr(plain, sharp) - 0.05
