@@ -15,6 +15,9 @@ from unblur.training import read_recipe, train
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 GOPRO = ["--data.train", "gopro:gopro", "--data.split.kind", "sequence", "--data.split.seed", "4"]
 REDS = ["--data.train", "reds:reds"]
+# The blurrier of the two sequences validates: the other one's patches have 31 to 33 dB, more than
+# these networks come to in minutes, and more than they were published with.
+BLURRIER = [*REDS, "--data.split.seed", "1"]
 # The hardest of the three kernels: on the mildest the input is at 67 dB.
 FRAMES = [
     *REDS,
@@ -49,11 +52,11 @@ RUNS: dict[str, tuple[list[str], str]] = {
     "cifar10_rednet30": ([], "33.52, SSIM 0.9258"),
     "cifar10_ms_wgan": (FEW_BLOCKS, "31.49, SSIM 0.9054"),
     "cifar10_rednet30_wgan": ([], "31.98, SSIM 0.9012"),
-    "reds_resnet16": (REDS, "29.49, SSIM 0.8554"),
+    "reds_resnet16": (BLURRIER, "29.49, SSIM 0.8554"),
     "reds_unet16": (REDS, "30.41, SSIM 0.8646"),
     "reds_rednet30": (REDS, "31.98, SSIM 0.8976"),
-    "reds_ms_wgan": ([*REDS, *FEW_BLOCKS], "27.11, SSIM 0.8031"),
-    "reds_rednet30_wgan": (REDS, ""),
+    "reds_ms_wgan": ([*BLURRIER, *FEW_BLOCKS], "27.11, SSIM 0.8031"),
+    "reds_rednet30_wgan": (BLURRIER, ""),
     "photo_small": (["--data.train", "sharp:sharp"], ""),
 }
 
