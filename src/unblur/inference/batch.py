@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.files import atomic_path
 from unblur.hardware import cores
 from unblur.imaging import (
     DEFAULT_MAX_PIXELS,
@@ -29,6 +33,7 @@ from unblur.imaging import (
     stem_of,
     write_photo,
 )
+from unblur.imaging.animation import encode_animation, is_animation, read_animation
 from unblur.imaging.video import is_video
 from unblur.inference.card import ModelError
 from unblur.inference.deblurrer import Deblurrer
@@ -188,6 +193,8 @@ def _check_file_target(source: Path, target: Path, wanted: Format | None) -> Non
             return
         raise UsageError(f"{target}: a clip becomes a clip, and a photo a photo")
     promised = format_of(target)
+    if is_animation(source) and promised == format_of(source):
+        return
     if promised not in FORMATS:
         raise UsageError(
             f"{target}: end it in an extension that can be written (such as .jpg or .png), or in "
@@ -313,7 +320,7 @@ class _Batch:
         for job in jobs:  # in order, so that it is always the same one that comes too late
             if (output := self._output(job, format_of(job.source))) is not None:
                 self._taken.setdefault(os.path.realpath(output), job.source)
-                if options.compare and not is_video(job.source):
+                if options.compare and not (is_video(job.source) or is_animation(job.source)):
                     self._comparison_path(job, output)
 
     def result_of(self, job: Job, progress: Callable[[Job, float], None] | None) -> Result:
@@ -346,6 +353,9 @@ class _Batch:
         if is_video(job.source):
             with self._room.take(_MOST_MEGAPIXELS):
                 return self._run_video(job, advance)
+        if is_animation(job.source):
+            with self._room.take(_MOST_MEGAPIXELS):
+                return self._run_animation(job, advance)
         width, height = probe_size(job.source)
         with self._room.take(width * height / 1e6):
             return self._run_photo(job, advance)
@@ -405,9 +415,34 @@ class _Batch:
             missing=made.missing,
         )
 
+    def _run_animation(self, job: Job, advance: Callable[[float], None]) -> Result:
+        options, name = self._options, self._deblurrer.card.name
+        output = self._output(job, None)
+        assert output is not None  # noqa: S101
+        if self._is_kept(job, output):
+            return Result(str(job.source), str(output), "skipped", name)
+        self._require_new(output)
+        animation = read_animation(job.source, options.max_pixels)
+        if format_of(output) != animation.format:
+            raise ImageError(f"{job.source}: is animated, and stays a {animation.format}")
+        count = len(animation.frames)
+
+        def restored() -> Iterator[NDArray[np.uint8]]:
+            for number, frame in enumerate(animation.frames):
+                colours = self._deblurrer.restore_pixels(frame[:, :, :3], options.strength)
+                yield np.dstack([colours, frame[:, :, 3]])
+                advance((number + 1) / count)
+
+        content = encode_animation(animation, restored(), options.quality)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(output) as temporary:
+            temporary.write_bytes(content)
+        height, width = animation.frames[0].shape[:2]
+        return Result(str(job.source), str(output), "ok", name, width, height, frames=count)
+
     def _output(self, job: Job, format_name: str | None) -> Path | None:
         """Where a result goes; None when only the photo's content tells its format."""
-        if is_video(job.source):
+        if is_video(job.source) or is_animation(job.source):
             extension = job.extension or job.source.suffix
         elif job.extension is not None or format_name is not None:
             wanted = self._options.format
