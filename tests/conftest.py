@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from unblur.inference import Deblurrer
 # One drawing serves the whole session; tests must not write to it.
 SCENE = draw_scene()
 SCENE.flags.writeable = False
+
+
+def heed_interrupts() -> None:
+    """For a process to be started with: tests may run in the background, which ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ pytest.importorskip("pyarrow")
 
 import pyarrow.parquet as pq
 
+from tests.conftest import heed_interrupts
 from unblur.bulk import BulkError, Settings, plan_bulk, run_bulk
 from unblur.bulk.places import Place
 from unblur.bulk.work import Worker, output_name
@@ -190,7 +191,9 @@ def test_an_interrupted_run_ends_soon(archive: Path, tmp_path: Path, scene: np.n
         Image.fromarray(scene[: 100 + index, :200]).save(archive / f"more{index}.png")
     results = tmp_path / "results"
     command = [*UNBLUR, str(archive), str(results), "--workers", "1", "--runtime", "onnxruntime"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    running = subprocess.Popen(
+        command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_interrupts
+    )
     while not list(results.glob("_unblur/parts/*")):
         assert running.poll() is None
         time.sleep(0.01)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.conftest import heed_interrupts
 from unblur.cli import app
 from unblur.imaging import Photo, read_photo, write_photo
 
@@ -251,7 +252,10 @@ def test_interruption_leaves_whole_files_and_resumes(tmp_path: Path, scene: np.n
         write_photo(Photo(scene), folder / f"{index:02}.png")
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [*UNBLUR, "run", str(folder), "-o", str(out)], stderr=subprocess.PIPE, text=True
+        [*UNBLUR, "run", str(folder), "-o", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     while not out.is_dir() or len(tree(out)) < 2:
         assert process.poll() is None

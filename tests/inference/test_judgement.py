@@ -46,8 +46,8 @@ def test_the_command_tells(scene: np.ndarray, tmp_path) -> None:  # type: ignore
         app, ["run", str(tmp_path / "soft.png"), str(tmp_path / "sharp.png")]
     )
     assert result.exit_code == 0, result.output
-    assert "px undone, changed by" in result.output
-    assert "was sharp, left as it is" in result.output
+    assert "pixels of blur, changed by" in result.output
+    assert "hardly changed" in result.output
 
 
 def test_the_mean_over_orientations(scene: np.ndarray) -> None:

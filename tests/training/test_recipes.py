@@ -98,6 +98,7 @@ def test_every_recipe_learns(name: str, photos: Path, tmp_path: Path) -> None:
         "data.val_crop": "null",
         "data.patches": "null",
         "data.subset": "null",
+        "data.val": "null",
         "data.flips": "false",
         "data.rotations": "false",
         "data.jitter": "0",

@@ -54,6 +54,8 @@ class Place:
         Raises BulkError.
         """
         system, base = self._open()
+        if system.get_file_info(base).type == arrow.FileType.File:
+            raise BulkError(f"{self.address}: is a file; name the folder that it lies in")
         try:
             found = system.get_file_info(arrow.FileSelector(base, recursive=True))
         except (OSError, NotADirectoryError) as error:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -37,13 +38,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done. done: photos of earlier runs that need not be done again."""
+    """What is to be done. done: photos of earlier runs that need not be done again; every: photos
+    that the source has."""
 
     source: str
     destination: str
     settings: Settings
     names: list[str]
     done: int
+    every: list[str]
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
         raise BulkError(f"{destination}: cannot be used ({error})") from error
     done = {row["input"] for row in rows if row["status"] == "ok"}
     left = [name for name in names if name not in done]
-    return Plan(source, destination, settings, left, len(names) - len(left))
+    return Plan(source, destination, settings, left, len(names) - len(left), names)
 
 
 def run_bulk(
@@ -185,6 +188,7 @@ def _ray(
     context.enable_progress_bars = False
     # A batch that kills worker after worker must not end the others.
     context.max_errored_blocks = -1
+    warnings.filterwarnings("ignore", module="ray")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     threads = plan.settings.threads or 1
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -238,6 +242,9 @@ def _finish(plan: Plan) -> Totals:
     target = Place(plan.destination)
     rows = read_rows(target)
     known = {row["input"] for row in rows}
+    # A failed photo that is no longer there is nobody's concern any more.
+    there = set(plan.every)
+    rows = [row for row in rows if row["status"] == "ok" or row["input"] in there]
     lost = {
         "status": "failed",
         "error": "the program crashed on it, or ran out of memory",
@@ -256,5 +263,9 @@ def _finish(plan: Plan) -> Totals:
         failed=status["failed"],
         megapixels=pixels / 1e6,
         manifest=f"{plan.destination.rstrip('/')}/{MANIFEST}",
-        errors=[f"{r['input']}: {r['error']}" for r in rows if r["status"] == "failed"],
+        errors=[
+            f"{row['input']}: {str(row['error']).removeprefix(row['input'] + ': ')}"
+            for row in rows
+            if row["status"] == "failed"
+        ],
     )

@@ -26,9 +26,7 @@ def bulk(
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(
-            help="Of a Ray cluster: ray://HOST:10001, or auto. Default: one started here."
-        ),
+        typer.Option(help="Where a Ray cluster is: ray://HOST:10001 or auto. Default: a new one."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
@@ -60,17 +58,21 @@ def bulk(
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise fail("this needs pyarrow: pip install 'unblur[scale]'", 1)
-    from unblur.bulk import BulkError, Settings, plan_bulk, run_bulk
+    from unblur.bulk import ENGINES, BulkError, Settings, plan_bulk, run_bulk
     from unblur.imaging import ImageError, parse_format
 
     settings = Settings(
         model, strength, format_, quality, runtime.value, device, threads, int(max_pixels * 1e6)
     )
     try:
+        if engine not in ENGINES:
+            raise BulkError(f"unknown engine '{engine}': choose one of {', '.join(ENGINES)}")
         if format_:
             parse_format(format_)
         with errors_for_people():
             plan = plan_bulk(source, destination, settings)
+            if not plan.every:
+                raise BulkError(f"{source}: no photos found")
             typer.echo(f"{len(plan.names)} photos to restore, {plan.done} done before", err=True)
             with progress_bar("restoring") as progress:
                 totals = run_bulk(plan, engine, workers, address, progress)
@@ -81,7 +83,8 @@ def bulk(
     if len(totals.errors) > _SHOWN_ERRORS:
         typer.echo(f"failed: {len(totals.errors) - _SHOWN_ERRORS} more", err=True)
     typer.echo(
-        f"{totals.ok} restored ({totals.megapixels:.1f} MP), {totals.failed} failed", err=True
+        f"in all {totals.ok} restored ({totals.megapixels:.1f} MP), {totals.failed} failed",
+        err=True,
     )
     typer.echo(totals.manifest)
     if totals.failed or not totals.ok:

@@ -96,7 +96,7 @@ def run(
         bool, typer.Option("--temporal", help="Make clips steadier, where a run says they flicker.")
     ] = False,
     best: Annotated[
-        bool, typer.Option("--best", help="A little better, and 8 times slower.")
+        bool, typer.Option("--best", help="A little better, and up to 8 times slower.")
     ] = False,
     tile: Annotated[
         int | None, typer.Option(min=1, help="Tile side in pixels: smaller needs less memory.")
@@ -297,7 +297,7 @@ class _Progress:
         if not self._bar and is_video(job.source) and now - self._said > _SECONDS_BETWEEN_LINES:
             self._said = now
             left = (now - began) * (1 - share) / max(share - done_before, 1e-6)
-            self._line(f"{job.source}: {share:.1%}, {left / 60:.0f} min left")
+            self._line(f"{job.source}: {share:.1%}, {_duration(left)} left")
         if self._bar:
             self._shares[job.source] = share
             completed = self._finished_pixels + sum(
@@ -338,20 +338,21 @@ class _Progress:
             typer.echo(text, err=True)
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def _describe_change(blur: float, change: float) -> str:
     if change < _UNSEEN:
-        return "was sharp, left as it is"
-    return f"blur of σ {blur:.1f} px undone, changed by {change:.1f} levels on average"
+        return "hardly changed: sharp already, or blurred beyond what this model can undo"
+    return f"made sharper by about {blur:.1f} pixels of blur, changed by {change / 2.55:.1f} %"
 
 
 def _describe_flicker(before: float, after: float) -> str:
     ratio = after / before if before else 1.0
     flickers = ratio > _FLICKERS and after > _SEEN
     advice = "; --temporal makes it steadier" if flickers else ""
-    return (
-        f"still places change by {before:.2f} levels from frame to frame in the clip, by "
-        f"{after:.2f} in the result (× {ratio:.2f}){advice}"
-    )
+    return f"flicker: {after:.2f}, {before:.2f} in the clip itself (× {ratio:.2f}){advice}"
 
 
 def _megapixels(path: Path) -> float:

@@ -102,6 +102,7 @@ def restore_video(
                 reader, segments, deblurrer, options, (first, last), encoder, progress
             )
             if not segments.done:
+                shutil.rmtree(work, ignore_errors=True)
                 raise ImageError(f"{source}: there are no frames between --start and its end")
             begin = None if options.start is None else segments.done[0]["first"]
             with atomic_path(output) as temporary:

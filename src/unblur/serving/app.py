@@ -121,7 +121,11 @@ class Health(BaseModel):
 
 
 class JobState(BaseModel):
-    """A job: waiting, running (progress from 0 to 1), done or failed (error says why)."""
+    """A job: waiting, running (progress from 0 to 1), done or failed (error says why).
+
+    blur: how blurred the photo was judged, as the σ in pixels of the Gaussian most like what was
+    undone; change: by how many of 255 levels a value changed on average.
+    """
 
     id: str
     state: str
@@ -130,6 +134,8 @@ class JobState(BaseModel):
     megapixels: float
     seconds: float
     format: str | None = None
+    blur: float | None = None
+    change: float | None = None
     error: str | None = None
 
 
@@ -173,6 +179,7 @@ def create_app(
         _describe_key(app)
 
     def wish(
+        request: Request,
         model: Annotated[str, Query(description="A name of /v1/models.", max_length=200)] = next(
             iter(engine.models)
         ),
@@ -193,6 +200,10 @@ def create_app(
             bool, Query(description="Also make JPEGs of before and after, for showing them.")
         ] = False,
     ) -> Wish:
+        known = {"model", "strength", "format", "quality", "pictures"}
+        if unknown := sorted(set(request.query_params) - known):
+            text = f"unknown option {unknown[0][:40]}: there are {', '.join(sorted(known))}"
+            raise RefusedError(422, text)
         if model not in engine.models:
             raise RefusedError(
                 404, f"no model '{model[:100]}'; there are {', '.join(engine.models)}"
@@ -480,5 +491,7 @@ def _state(name: str, task: Task) -> JobState:
         megapixels=round(task.megapixels, 3),
         seconds=round(task.seconds, 3),
         format=None if task.format is None else task.format.extension[1:],
+        blur=None if task.judged is None else task.judged.blur,
+        change=None if task.judged is None else task.judged.change,
         error=None if task.error is None else task.error.detail,
     )

@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal
 from unblur.imaging import FORMATS, Format, ImageError, encode_photo, output_format, read_photo
 from unblur.inference import ModelError
 from unblur.inference.deblurrer import Deblurrer
+from unblur.inference.judgement import Judgement, judge
 from unblur.serving.errors import RefusedError
 from unblur.serving.limits import Limits
 
@@ -53,6 +54,7 @@ class Task:
     files: dict[str, BinaryIO] = field(default_factory=dict)
     kept_bytes: int = 0
     format: Format | None = None
+    judged: Judgement | None = None
     error: RefusedError | None = None
     cancelled: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -209,6 +211,7 @@ class Engine:
         photo = read_photo(task.upload.read(), self.limits.max_pixels)
         advance(0.0)
         restored = self.models[task.wish.model].restore_photo(photo, task.wish.strength, advance)
+        task.judged = judge(photo.pixels, restored.pixels, task.wish.strength)
         task.format = task.wish.format or output_format(photo.format)
         task.keep("result", encode_photo(restored, task.format, task.wish.quality))
         if task.wish.pictures:

@@ -4,13 +4,16 @@ import { Viewer } from "./viewer.js";
 
 const AT_A_TIME = 2;
 const POLL = 300; // milliseconds
+const UNSEEN = 0.2; // of 255 levels on average
+const MOST_BROKEN = 10; // uploads that break off, before the server counts as gone
+const CLIP = /^video\//;
 const SHOWN = /^image\/(jpeg|png|webp|avif|gif|bmp)$/; // what browsers show
 
 const find = (id) => document.getElementById(id);
 const viewer = new Viewer(document);
 const photos = []; // {file, row, state, settings, progress, before, after, name, error, about}
 let chosen = null;
-let limits = { max_bytes: Infinity };
+let limits = null; // what the server takes
 
 // --- the server ---
 
@@ -80,23 +83,31 @@ function settings() {
 }
 
 function add(files) {
+  files = [...files];
   for (const file of files) {
-    const photo = { file, state: "queued", progress: 0, settings: settings() };
-    if (file.size > limits.max_bytes) {
-      photo.state = "failed";
-      photo.error = `larger than ${Math.round(limits.max_bytes / 1e6)} MB, the most that is taken`;
-    } else if (file.size === 0) {
-      photo.state = "failed";
-      photo.error = "the file is empty";
-    }
+    const photo = { file, state: "queued", progress: 0, settings: null };
     photos.push(photo);
     makeRow(photo);
-    if (!chosen) choose(photo);
   }
+  if (files.length) choose(photos[photos.length - files.length]); // the first new one
   work();
 }
 
+// Why a file need not be sent.
+function hopeless(file) {
+  if (CLIP.test(file.type)) return "this page restores photos; for clips there is the command unblur run";
+  if (file.size === 0) return "the file is empty";
+  if (file.size <= limits.max_bytes) return "";
+  return `larger than ${Math.round(limits.max_bytes / 1e6)} MB, the most that is taken`;
+}
+
 function work() {
+  if (!limits) return; // the server has not said yet what it takes
+  for (const photo of photos.filter((each) => each.state === "queued" && hopeless(each.file))) {
+    Object.assign(photo, { state: "failed", hopeless: true, error: hopeless(photo.file) });
+    draw(photo);
+    if (chosen === photo) choose(photo);
+  }
   const busy = photos.filter((photo) => photo.state === "busy").length;
   const next = photos.filter((photo) => photo.state === "queued").slice(0, AT_A_TIME - busy);
   for (const photo of next) restore(photo).finally(work);
@@ -104,7 +115,7 @@ function work() {
 
 async function restore(photo) {
   photo.state = "busy";
-  photo.job = null;
+  photo.settings ??= settings();
   photo.error = null;
   const run = (photo.run = {}); // another one is begun when the photo is redone or dropped
   const current = () => photo.run === run;
@@ -116,14 +127,18 @@ async function restore(photo) {
     const shownLater = !photo.settings.format || /jpg|png|webp|avif/.test(photo.settings.format);
     if (!shows || !shownLater) asked.set("pictures", "true");
     let job = null;
+    let broken = 0;
     while (!job && current()) {
       try {
         tell("sending", 0);
         job = await send(`v1/jobs?${asked}`, photo.file, (share) => tell("sending", share));
       } catch (error) {
-        if (error.status !== 429) throw error;
-        tell(`the server is busy, again in ${error.after} s`, null);
-        await pause(1000 * error.after);
+        // A server that is busy may hang up before it has heard the whole photo.
+        const busy = error.status === 429 || (error.status === 0 && ++broken < MOST_BROKEN);
+        if (!busy) throw error;
+        const after = error.after || 2;
+        tell(`the server is busy, again in ${after} s`, null);
+        await pause(1000 * after);
       }
     }
     while (job && current() && !["done", "failed"].includes(job.state)) {
@@ -138,6 +153,7 @@ async function restore(photo) {
   } catch (error) {
     if (current()) {
       photo.error = error instanceof Refusal ? error.message : `unexpected: ${error.message}`;
+      photo.hopeless = [413, 422].includes(error.status);
       photo.state = "failed";
     }
   }
@@ -160,7 +176,15 @@ async function receive(photo, job, part, shows, pictures, current) {
   const given = photo.file.name.match(/^(.*?)(\.[^.]*)?$/);
   const kept = given[2] && sameFormat(given[2].slice(1), extension) ? given[2] : `.${extension}`;
   photo.name = `${given[1] || "photo"}_sharp${kept}`;
-  photo.about = `${job.megapixels.toFixed(1)} MP in ${job.seconds.toFixed(1)} s by ${job.model}`;
+  const verdict = job.change < UNSEEN
+    ? "hardly changed: sharp already, or too blurred"
+    : `about ${job.blur.toFixed(1)} pixels of blur undone`;
+  const { strength, model } = photo.settings;
+  const how = [
+    strength < 1 ? `strength ${Math.round(100 * strength)} %` : "",
+    find("model").options.length > 1 ? model : "",
+  ].filter(Boolean);
+  photo.about = [verdict, `${job.seconds.toFixed(1)} s`, ...how].join(", ");
   photo.state = "done";
 }
 
@@ -176,8 +200,15 @@ function forget(photo) {
   }
 }
 
+// With other settings, or after a failure that may pass.
+function canBeRedone(photo) {
+  if (photo.state === "failed") return !photo.hopeless;
+  if (!photo.settings) return false;
+  return JSON.stringify(photo.settings) !== JSON.stringify(settings());
+}
+
 function redo(photo) {
-  if (photo.state === "failed" && photo.file.size > limits.max_bytes) return;
+  if (!canBeRedone(photo)) return;
   photo.settings = settings();
   photo.run = null;
   photo.state = "queued";
@@ -231,10 +262,8 @@ function draw(photo) {
 
 function drawAll() {
   find("save-all").hidden = photos.filter((photo) => photo.state === "done").length < 2;
-  const differs = (photo) =>
-    photo.state === "failed" || JSON.stringify(photo.settings) !== JSON.stringify(settings());
-  find("again").hidden = !photos.some(differs);
-  find("redo").disabled = !chosen || !differs(chosen);
+  find("again").hidden = !photos.some(canBeRedone);
+  find("redo").disabled = !chosen || !canBeRedone(chosen);
   find("shown").textContent = `${find("strength").value} %`;
 }
 
@@ -305,14 +334,19 @@ function listen() {
 async function begin() {
   const say = (text) => { find("message").textContent = text; };
   try {
-    limits = await (await ask("healthz")).json();
+    const health = await (await ask("healthz")).json();
     const { models } = await (await ask("v1/models")).json();
     find("model").replaceChildren(...models.map((card) => new Option(card.name, card.name)));
+    find("model-row").hidden = models.length < 2;
+    limits = health;
+    find("limits").textContent = `up to ${Math.round(limits.max_bytes / 1e6)} MB and ` +
+      `${Math.round(limits.max_pixels / 1e6)} megapixels each`;
     say("");
     photos.filter((photo) => photo.state === "failed").forEach(redo);
     work();
   } catch (error) {
-    say(error.status === 401 ? "This server asks for an API key." : error.message);
+    const wrong = find("key").value ? "This is not the server's API key." : "This server asks for an API key.";
+    say(error.status === 401 ? wrong : error.message);
   }
   drawAll();
 }
