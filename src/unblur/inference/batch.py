@@ -241,7 +241,7 @@ def _is_result(path: Path, stems: set[str]) -> bool:
 def share_out(count: int, runtime: str, threads: int | None) -> tuple[int, int | None]:
     """(files at a time, threads for each) that keep all cores busy with `count` files.
 
-    ONNX Runtime restores many photos a fifth quicker side by side, with a thread each, than one
+    ONNX Runtime restores many photos a quarter quicker side by side, with a thread each, than one
     after another with all threads; OpenVINO does not. Two at a time read and write meanwhile.
     """
     if runtime == "onnxruntime" and threads is None and count >= 2 * cores():
