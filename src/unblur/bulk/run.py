@@ -172,6 +172,7 @@ def _ray(
 ) -> Iterator[int]:
     """Actors on a Ray cluster, each with the model; batches of those that die are tried again."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -188,7 +189,8 @@ def _ray(
     context.enable_progress_bars = False
     # A batch that kills worker after worker must not end the others.
     context.max_errored_blocks = -1
-    warnings.filterwarnings("ignore", module="ray")
+    # Settings of actors that it has no other place for yet.
+    warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     threads = plan.settings.threads or 1
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
