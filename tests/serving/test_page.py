@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 from collections.abc import Callable, Iterator
@@ -181,6 +182,28 @@ def test_several_photos_and_what_is_refused(
     assert download.value.suggested_filename == "sixteen_sharp.webp"
     seen.page.click("[aria-label='Remove text.png']")
     assert seen.page.locator("#photos li").count() == 4
+
+
+@pytest.mark.parametrize(("kind", "event"), [("drop", "DragEvent"), ("paste", "ClipboardEvent")])
+def test_dropped_and_pasted(
+    kind: str, event: str, visit: Callable[..., Visit], photo: Path
+) -> None:
+    seen = visit()
+    content = base64.b64encode(photo.read_bytes()).decode()
+    seen.page.evaluate(
+        """([kind, event, content]) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "given.jpg", { type: "image/jpeg" }));
+            const options = { bubbles: true, dataTransfer: data, clipboardData: data };
+            document.body.dispatchEvent(new window[event](kind, options));
+        }""",
+        [kind, event, content],
+    )
+    seen.rows("done").wait_for(timeout=30_000)
+    with seen.page.expect_download() as download:
+        seen.page.click("#save")
+    assert download.value.suggested_filename == "given_sharp.jpg"
 
 
 def test_on_a_phone_with_a_key(visit: Callable[..., Visit], photo: Path) -> None:

@@ -194,7 +194,7 @@ def _ray(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     threads = plan.settings.threads or 1
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    size = workers or max(1, int(resources.get("CPU", 1)) // threads)
+    size = min(len(batches), workers or max(1, int(resources.get("CPU", 1)) // threads))
     data = ray.data.from_items(
         [{"names": batch} for batch in batches], override_num_blocks=len(batches)
     ).map_batches(
