@@ -116,23 +116,6 @@ def test_a_killed_run_goes_on(archive: Path, tmp_path: Path, small: Deblurrer) -
     check(archive, results, small)
 
 
-def test_a_worker_that_dies_loses_nothing(archive: Path, tmp_path: Path, small: Deblurrer) -> None:
-    results = tmp_path / "results"
-    plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
-    killed = []
-
-    def kill_one(done: int, total: int) -> None:
-        if not killed:
-            rows = pq.read_table(results / "_unblur/parts").to_pylist()
-            killed.append(int(str(rows[0]["worker"]).rpartition("/")[2]))
-            os.kill(killed[0], signal.SIGKILL)
-
-    totals = run_bulk(plan, "local", workers=2, progress=kill_one)
-    assert killed
-    assert (totals.ok, totals.failed) == (41, 1)
-    check(archive, results, small)
-
-
 @pytest.fixture
 def ray_cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
@@ -142,10 +125,16 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.mark.slow
-def test_on_ray_with_a_worker_that_dies(
-    archive: Path, tmp_path: Path, small: Deblurrer, ray_cluster: None
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_worker_that_dies_loses_nothing(
+    engine: str,
+    archive: Path,
+    tmp_path: Path,
+    small: Deblurrer,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if engine == "ray":
+        request.getfixturevalue("ray_cluster")
     results = tmp_path / "results"
     plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
     killed = []
@@ -156,7 +145,7 @@ def test_on_ray_with_a_worker_that_dies(
             killed.append(int(str(rows[0]["worker"]).rpartition("/")[2]))
             os.kill(killed[0], signal.SIGKILL)
 
-    totals = run_bulk(plan, "ray", workers=2, progress=kill_one)
+    totals = run_bulk(plan, engine, workers=2, progress=kill_one)
     assert killed
     assert (totals.ok, totals.failed) == (41, 1)
     check(archive, results, small)

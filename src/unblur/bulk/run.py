@@ -108,6 +108,8 @@ def run_bulk(
     # Photos whose batch never came back are tried once more, each alone, so that one that brings
     # down whatever worker takes it costs no other.
     for size in (_BATCH, 1):
+        if done >= count:  # the manifest, which may be long, need not be read for that
+            break
         told = {row["input"] for row in read_rows(Place(plan.destination))} if size == 1 else set()
         left = [name for name in plan.names if name not in told]
         batches = [left[i : i + size] for i in range(0, len(left), size)]

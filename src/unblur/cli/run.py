@@ -143,6 +143,7 @@ def run(
     from unblur.inference.runtimes.choice import choose
     from unblur.inference.video import VideoOptions
 
+    most = int(max_pixels * 1e6)
     try:
         options = Options(
             strength,
@@ -151,13 +152,8 @@ def run(
             skip_existing,
             parse_format(format_) if format_ else None,
             quality,
-            int(max_pixels * 1e6),
-        )
-        options = dataclasses.replace(
-            options,
-            video=VideoOptions(
-                strength, codec, quality, start, duration, temporal, options.max_pixels
-            ),
+            most,
+            VideoOptions(strength, codec, quality, start, duration, temporal, most),
         )
         if options.format and options.format.name == "HEIF":
             register_heif("--format heic")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def recipe_and_settings(words: list[str]) -> tuple[Path | None, list[str]]:
         if word.startswith("--"):
             settings.append(word)
             if "=" not in word:
-                settings += [value for value in [next(rest, None)] if value is not None]
+                settings += islice(rest, 1)
         elif word.startswith("-"):
             raise fail(f"no such option: {word}", 2)
         elif recipe is None:

@@ -160,7 +160,7 @@ class VideoReader:
     @property
     def info(self) -> VideoInfo:
         stream, context = self.stream, self.stream.codec_context
-        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        rate = float(self.rate)
         seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
         if not seconds and self._container.duration:
             seconds = self._container.duration / 1e6
@@ -191,10 +191,34 @@ class VideoReader:
         return int(self._first.pts or 0)
 
     @property
+    def rate(self) -> Fraction:
+        """Frames a second, on average."""
+        return Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
+
+    @property
     def step(self) -> int:
         """The time from one frame to the next, where the clip does not say."""
-        rate = self.stream.average_rate or self.stream.guessed_rate or 25
-        return max(1, round(1 / (rate * self.stream.time_base)))
+        return max(1, round(1 / (self.rate * self.stream.time_base)))
+
+    @property
+    def rgb_format(self) -> str:
+        """What its frames are decoded to."""
+        return "rgb48le" if self.deep else "rgb24"
+
+    @property
+    def conversion(self) -> dict[str, Any]:
+        """How its frames become RGB, and again what they were.
+
+        swscale's default makes them darker by a level.
+        """
+        matrix = _MATRICES.get(self.colours["colorspace"], 5)
+        ways = self._av.video.reformatter.Interpolation
+        exact = ways.ACCURATE_RND | ways.FULL_CHR_H_INT | ways.FULL_CHR_H_INP | ways.BITEXACT
+        return {
+            "src_colorspace": matrix,
+            "dst_colorspace": matrix,
+            "interpolation": ways.BICUBIC | exact,
+        }
 
     @property
     def colours(self) -> dict[str, int]:
@@ -207,16 +231,12 @@ class VideoReader:
 
         Damaged packets are left out and counted. Frames without a time get one that follows.
         """
-        format_ = "rgb48le" if self.deep else "rgb24"
-        matrix = _MATRICES.get(self.colours["colorspace"], 5)
+        format_, conversion = self.rgb_format, self.conversion
         with contextlib.closing(self._from(first)) as found:
             for pts, frame in found:
                 if pts >= last:
                     return
-                rgb = frame.reformat(
-                    format=format_, src_colorspace=matrix, dst_colorspace=matrix,
-                    interpolation=_exactly(self._av),
-                )  # fmt: skip
+                rgb = frame.reformat(format=format_, **conversion)
                 yield Frame(pts, int(frame.duration or 0), rgb.to_ndarray())
 
     def _from(self, first: int) -> Generator[tuple[int, Any]]:
@@ -281,11 +301,9 @@ class SegmentWriter:
     def __init__(self, path: Path, source: VideoReader, encoder: str, quality: int | None) -> None:
         self._av = require_av(str(path))
         self._container = self._av.open(f"file:{path}", "w", format=_SEGMENT_FORMAT)
-        stream, origin = source.stream, source.stream.codec_context
-        self._stream = self._container.add_stream(encoder, rate=stream.average_rate or 25)
+        stream = source.stream
+        self._stream = _add_encoder(self._av, self._container, encoder, source)
         context = self._stream.codec_context
-        context.width, context.height = origin.width, origin.height
-        context.pix_fmt = _pixel_format(self._av, encoder, source)
         # The container may choose another for itself.
         self._base = context.time_base = self._stream.time_base = stream.time_base
         context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1, 1)
@@ -294,20 +312,17 @@ class SegmentWriter:
             setattr(context, name, value)
         context.options = _encoder_options(encoder, quality)
         context.thread_type = "AUTO"
-        self._colours, self._deep = source.colours, source.deep
+        self._rgb_format = source.rgb_format
+        self._conversion = source.conversion | {
+            "format": context.pix_fmt,
+            "dst_color_range": source.colours["color_range"] or None,
+        }
 
     def write(self, frame: Frame) -> None:
         """Encode one more frame."""
-        format_ = "rgb48le" if self._deep else "rgb24"
-        made = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.pixels), format=format_)
-        matrix = _MATRICES.get(self._colours["colorspace"], 5)
-        made = made.reformat(
-            format=self._stream.codec_context.pix_fmt,
-            src_colorspace=matrix,
-            dst_colorspace=matrix,
-            dst_color_range=self._colours["color_range"] or None,
-            interpolation=_exactly(self._av),
-        )
+        pixels = np.ascontiguousarray(frame.pixels)
+        made = self._av.VideoFrame.from_ndarray(pixels, format=self._rgb_format)
+        made = made.reformat(**self._conversion)
         made.pts, made.time_base, made.duration = frame.pts, self._base, frame.duration
         made.pict_type = 0
         self._container.mux(self._stream.encode(made))
@@ -333,10 +348,7 @@ def choose_encoder(source: VideoReader, output: Path, wanted: str | None) -> str
             continue
         try:
             with av.open(_Nowhere(), "w", format=_container(extension)) as trial:
-                stream = trial.add_stream(CODECS[name], rate=source.stream.average_rate or 25)
-                context, origin = stream.codec_context, source.stream.codec_context
-                context.width, context.height = origin.width, origin.height
-                context.pix_fmt = _pixel_format(av, CODECS[name], source)
+                _add_encoder(av, trial, CODECS[name], source)
                 for other in source.others:
                     _taken_over(trial, other, source.path, extension)
                 trial.start_encoding()
@@ -449,11 +461,13 @@ def _copied(
             yield when, packet.stream.index, packet
 
 
-def _exactly(av: Any) -> Any:
-    """How colours are converted: swscale's default makes them darker by a level."""
-    ways = av.video.reformatter.Interpolation
-    exact = ways.ACCURATE_RND | ways.FULL_CHR_H_INT | ways.FULL_CHR_H_INP | ways.BITEXACT
-    return ways.BICUBIC | exact
+def _add_encoder(av: Any, container: Any, encoder: str, source: VideoReader) -> Any:
+    """A stream for frames like those of a source."""
+    stream = container.add_stream(encoder, rate=source.stream.average_rate or 25)
+    context, origin = stream.codec_context, source.stream.codec_context
+    context.width, context.height = origin.width, origin.height
+    context.pix_fmt = _pixel_format(av, encoder, source)
+    return stream
 
 
 def _pixel_format(av: Any, encoder: str, source: VideoReader) -> str:

@@ -317,10 +317,11 @@ class _Batch:
         self._taken: dict[str, Path] = {}  # results, and what they are of
         self._lock = threading.Lock()
         self._room = _Room()
+        self._moving: dict[Path, bool] = {}
         for job in jobs:  # in order, so that it is always the same one that comes too late
             if (output := self._output(job, format_of(job.source))) is not None:
                 self._taken.setdefault(os.path.realpath(output), job.source)
-                if options.compare and not (is_video(job.source) or is_animation(job.source)):
+                if options.compare and not self._moves(job):
                     self._comparison_path(job, output)
 
     def result_of(self, job: Job, progress: Callable[[Job, float], None] | None) -> Result:
@@ -350,12 +351,9 @@ class _Batch:
         return Result(str(job.source), None, "failed", self._deblurrer.card.name, error=error)
 
     def run(self, job: Job, advance: Callable[[float], None]) -> Result:
-        if is_video(job.source):
+        if self._moves(job):
             with self._room.take(_MOST_MEGAPIXELS):
-                return self._run_video(job, advance)
-        if is_animation(job.source):
-            with self._room.take(_MOST_MEGAPIXELS):
-                return self._run_animation(job, advance)
+                return self._run_moving(job, advance)
         width, height = probe_size(job.source)
         with self._room.take(width * height / 1e6):
             return self._run_photo(job, advance)
@@ -394,13 +392,17 @@ class _Batch:
             change=judged.change,
         )
 
-    def _run_video(self, job: Job, advance: Callable[[float], None]) -> Result:
-        options, name = self._options, self._deblurrer.card.name
+    def _run_moving(self, job: Job, advance: Callable[[float], None]) -> Result:
         output = self._output(job, None)
         assert output is not None  # noqa: S101
         if self._is_kept(job, output):
-            return Result(str(job.source), str(output), "skipped", name)
+            return Result(str(job.source), str(output), "skipped", self._deblurrer.card.name)
         self._require_new(output)
+        restore = self._restore_clip if is_video(job.source) else self._restore_animation
+        return restore(job, output, advance)
+
+    def _restore_clip(self, job: Job, output: Path, advance: Callable[[float], None]) -> Result:
+        options, name = self._options, self._deblurrer.card.name
         output.parent.mkdir(parents=True, exist_ok=True)
         made = restore_video(job.source, output, self._deblurrer, options.video, advance)
         return Result(
@@ -415,13 +417,10 @@ class _Batch:
             missing=made.missing,
         )
 
-    def _run_animation(self, job: Job, advance: Callable[[float], None]) -> Result:
+    def _restore_animation(
+        self, job: Job, output: Path, advance: Callable[[float], None]
+    ) -> Result:
         options, name = self._options, self._deblurrer.card.name
-        output = self._output(job, None)
-        assert output is not None  # noqa: S101
-        if self._is_kept(job, output):
-            return Result(str(job.source), str(output), "skipped", name)
-        self._require_new(output)
         animation = read_animation(job.source, options.max_pixels)
         if format_of(output) != animation.format:
             raise ImageError(f"{job.source}: is animated, and stays a {animation.format}")
@@ -440,9 +439,15 @@ class _Batch:
         height, width = animation.frames[0].shape[:2]
         return Result(str(job.source), str(output), "ok", name, width, height, frames=count)
 
+    def _moves(self, job: Job) -> bool:
+        """Whether a file is a clip or an animation, which has to be opened to tell."""
+        if job.source not in self._moving:
+            self._moving[job.source] = is_video(job.source) or is_animation(job.source)
+        return self._moving[job.source]
+
     def _output(self, job: Job, format_name: str | None) -> Path | None:
         """Where a result goes; None when only the photo's content tells its format."""
-        if is_video(job.source) or is_animation(job.source):
+        if self._moves(job):
             extension = job.extension or job.source.suffix
         elif job.extension is not None or format_name is not None:
             wanted = self._options.format

@@ -11,12 +11,12 @@ import queue
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from unblur.files import atomic_path, sha256_of, write_json
 from unblur.imaging import DEFAULT_MAX_PIXELS, ImageError
@@ -34,8 +34,6 @@ _SEGMENT_FRAMES = 48
 _AHEAD = 3  # frames that are decoded, or wait to be encoded, while another is restored
 _HEADERS_ERR = 0.02  # share of frames by which a header may be wrong
 _PLAN_FILE = "plan.json"
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -166,9 +164,8 @@ class _Segments:
                 file.unlink()
             write_json(folder / _PLAN_FILE, plan)
             return
-        while self._whole(len(self.done)):
-            about = self._about(len(self.done))
-            self.done.append(json.loads(about.read_text(encoding="utf-8")))
+        while (about := self._finished(len(self.done))) is not None:
+            self.done.append(about)
 
     @property
     def files(self) -> list[Path]:
@@ -185,21 +182,22 @@ class _Segments:
     def _about(self, number: int) -> Path:
         return self.folder / f"{number:06}.json"
 
-    def _whole(self, number: int) -> bool:
+    def _finished(self, number: int) -> dict[str, Any] | None:
+        """What is known of a segment that is there and whole."""
         try:
-            about = json.loads(self._about(number).read_text(encoding="utf-8"))
-            return bool(sha256_of(self.path(number)) == about["sha256"])
+            about: dict[str, Any] = json.loads(self._about(number).read_text(encoding="utf-8"))
+            return about if sha256_of(self.path(number)) == about["sha256"] else None
         except (OSError, ValueError, KeyError):
-            return False
+            return None
 
-    def add(self, made: Path, frames: list[Frame]) -> None:
-        """Take over a finished file."""
+    def add(self, made: Path, times: list[int]) -> None:
+        """Take over a finished file with frames of these times."""
         number = len(self.done)
         made.replace(self.path(number))
         about = {
-            "first": frames[0].pts,
-            "last": frames[-1].pts,
-            "frames": len(frames),
+            "first": times[0],
+            "last": times[-1],
+            "frames": len(times),
             "sha256": sha256_of(self.path(number)),
         }
         write_json(self._about(number), about)
@@ -251,7 +249,7 @@ def _restore(
             if again.pts == begin:
                 restored(again)
             else:
-                frames = _chain(again, ahead)
+                frames = chain([again], ahead)
         while True:
             chunk = islice(frames, _SEGMENT_FRAMES)
             head = next(chunk, None)
@@ -259,19 +257,14 @@ def _restore(
                 return flicker
             made = segments.folder / "unfinished.nut"
             writer = SegmentWriter(made, reader, encoder, options.quality)
-            written: list[Frame] = []
+            times: list[int] = []
             with _Behind(writer) as encoding:
-                for frame in _chain(head, chunk):
+                for frame in chain([head], chunk):
                     encoding.write(restored(frame))
-                    written.append(Frame(frame.pts, frame.duration, frame.pixels[:0]))
+                    times.append(frame.pts)
                     if progress is not None:
                         progress(min(1.0, (frame.pts - first) / ticks))
-            segments.add(made, written)
-
-
-def _chain(head: Item, rest: Iterable[Item]) -> Iterator[Item]:
-    yield head
-    yield from rest
+            segments.add(made, times)
 
 
 class _Ahead(Iterator[Frame]):

@@ -7,7 +7,7 @@ import hmac
 import importlib.resources
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -200,7 +200,7 @@ def create_app(
             bool, Query(description="Also make JPEGs of before and after, for showing them.")
         ] = False,
     ) -> Wish:
-        known = {"model", "strength", "format", "quality", "pictures"}
+        known = {field.name for field in fields(Wish)}
         if unknown := sorted(set(request.query_params) - known):
             text = f"unknown option {unknown[0][:40]}: there are {', '.join(sorted(known))}"
             raise RefusedError(422, text)

@@ -105,7 +105,7 @@ class Engine:
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="unblur")
         self._lock = threading.Lock()
         self._pending = 0
-        self._running: set[int] = set()
+        self._running = 0
         self._rate = 1.0  # seconds per megapixel, of late
         self._queued_megapixels = 0.0
         self.finished: Callable[[Task], None] = lambda task: None
@@ -117,7 +117,7 @@ class Engine:
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        return self._running
 
     def require_room(self) -> None:
         """Raise RefusedError (429) when the queue is full."""
@@ -164,7 +164,7 @@ class Engine:
         deadline = began + self.limits.seconds
         task.state = "running"
         with self._lock:
-            self._running.add(id(task))
+            self._running += 1
 
         def advance(share: float) -> None:
             task.progress = share
@@ -196,7 +196,7 @@ class Engine:
         finally:
             task.seconds = time.monotonic() - began
             with self._lock:
-                self._running.discard(id(task))
+                self._running -= 1
                 if state == "done":
                     per_megapixel = task.seconds / max(task.megapixels, 0.01)
                     self._rate += 0.2 * (per_megapixel - self._rate)
