@@ -153,6 +153,10 @@ def test_leaks_across_layouts() -> None:
     assert find_leak(split([], ["001"]), split(["train/001"], [])).images == 3
     assert find_leak(split([], ["train/001"]), split(["001"], [])).images == 3
     assert find_leak(split([], ["train/001"]), split(["val/001"], [])).images == 0
+    assert find_leak(split([], ["a/train/001"]), split(["001"], [])).images == 3
+    assert find_leak(split([], ["a/train/001"]), split(["train/001"], [])).images == 3
+    assert find_leak(split([], ["a/train/001"]), split(["a/val/001"], [])).images == 0
+    assert find_leak(split([], ["a/1001"]), split(["001"], [])).images == 0
     # Both names in one data set stay on one side.
     names = [f"train/{n}" for n in range(8)] + [str(n) for n in range(8)]
     source = ArraySource("x", np.zeros((4, 4, 3), np.uint8))

@@ -15,6 +15,7 @@ from unblur.bulk.errors import BulkError
 from unblur.imaging import PHOTO_EXTENSIONS
 
 OWN_FOLDER = "_unblur"  # in a destination: settings and manifest, no photos
+_UNFINISHED = f"{OWN_FOLDER}/unfinished"  # what is being written, or was when a worker died
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,11 @@ class Place:
         """Write a file, whole or not at all. Raises OSError."""
         system, base = self._open()
         path = f"{base}/{name}"
-        folder = path.rpartition("/")[0]
         if isinstance(system, arrow.LocalFileSystem):
-            system.create_dir(folder, recursive=True)
             # Objects of buckets appear whole; files do not.
-            temporary = f"{folder}/.{secrets.token_hex(8)}.partial"
+            temporary = f"{base}/{_UNFINISHED}/{secrets.token_hex(8)}"
+            for file in (path, temporary):
+                system.create_dir(file.rpartition("/")[0], recursive=True)
             try:
                 with system.open_output_stream(temporary) as stream:
                     stream.write(content)
@@ -102,6 +103,11 @@ class Place:
         else:
             with system.open_output_stream(path) as stream:
                 stream.write(content)
+
+    def remove_unfinished(self) -> None:
+        """Delete what workers that died had begun to write. Raises OSError."""
+        system, base = self._open()
+        system.delete_dir_contents(f"{base}/{_UNFINISHED}", missing_dir_ok=True)
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""

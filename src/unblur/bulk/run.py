@@ -230,8 +230,10 @@ def read_rows(target: Place) -> list[dict[str, Any]]:
     """The rows of all parts of a manifest, the last one of each input."""
     rows: dict[str, dict[str, Any]] = {}
     for name in [*target.names(PARTS), *([MANIFEST] if target.exists(MANIFEST) else [])]:
-        table = pq.read_table(io.BytesIO(target.read(name, _LARGEST_PART)), schema=SCHEMA)
-        for row in table.to_pylist():
+        # Arrow's threads that read Python objects abort the program now and then when it ends
+        # (apache/arrow#34314); this way there are none.
+        part = pq.ParquetFile(pa.BufferReader(target.read(name, _LARGEST_PART)))
+        for row in part.read(use_threads=False).cast(SCHEMA).to_pylist():
             known = rows.get(row["input"])
             if known is None or (row["status"] == "ok", row["finished"]) > (
                 known["status"] == "ok",
@@ -244,6 +246,7 @@ def read_rows(target: Place) -> list[dict[str, Any]]:
 def _finish(plan: Plan) -> Totals:
     """Put the parts together; what no worker lived to tell of has failed."""
     target = Place(plan.destination)
+    target.remove_unfinished()
     rows = read_rows(target)
     known = {row["input"] for row in rows}
     # A failed photo that is no longer there is nobody's concern any more.

@@ -63,6 +63,7 @@ _PEOPLE_KNOW = {
     "description",
     "licence",
     "training_data",
+    "trained_on",
     "measured",
     "seconds_per_megapixel",
 }

@@ -178,6 +178,12 @@ def _subset_of(name: str) -> tuple[str, str]:
     return (subset, rest) if slash and subset in SUBSETS else ("", name)
 
 
+def _endings(name: str) -> list[str]:
+    """A sequence's name as it would be read from any folder above it: a/b/c, b/c, c."""
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
 @dataclass(frozen=True)
 class Leak:
     """What of one split's validation stands in another's training: sequences and their images."""
@@ -202,17 +208,13 @@ class Leak:
 def find_leak(validated: Split, trained: Split) -> Leak:
     """The leak when a model trained on `trained` is validated on `validated`.
 
-    Sequences are the same when their names are; one that was read without its subset's folder
-    (001 instead of train/001) is the same as with it.
+    Sequences are the same when their names are; one that was read from a folder further down
+    (001 instead of train/001) is the same, too.
     """
-    places: dict[str, set[str]] = {}
-    for name in trained.train:
-        subset, rest = _subset_of(name)
-        places.setdefault(rest, set()).add(subset)
-    common = {}
-    for name, images in validated.val.items():
-        subset, rest = _subset_of(name)
-        there = places.get(rest, set())
-        if subset in there or "" in there or (there and not subset):
-            common[name] = images
+    below = {ending for name in trained.train for ending in _endings(name)}
+    common = {
+        name: images
+        for name, images in validated.val.items()
+        if name in below or not trained.train.keys().isdisjoint(_endings(name))
+    }
     return Leak(common, len(validated.val), sum(validated.val.values()))

@@ -44,8 +44,10 @@ class AdversarialModule(RestorationModule):
         self.automatic_optimization = False
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.recipe.optimizer, self.network)
-        critic = build_optimizer(self.recipe.optimizer, self.critic)
+        optimizer, critic = (
+            build_optimizer(self.recipe.optimizer, network, self.recipe.trainer.precision)
+            for network in (self.network, self.critic)
+        )
         if self.settings.lr is not None:
             for group in critic.param_groups:
                 group["lr"] = self.settings.lr

@@ -31,7 +31,9 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(config: OptimizerConfig, network: nn.Module) -> Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, network: nn.Module, precision: str = "32"
+) -> Optimizer:
     """Raises ConfigError for an unknown name or a learning rate that is not positive."""
     if config.lr <= 0:
         raise ConfigError(f"the learning rate must be positive, got {config.lr:g}")
@@ -39,15 +41,18 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module) -> Optimizer:
         raise ConfigError(f"betas are two numbers in [0, 1), got {config.betas}")
     groups = parameter_groups(network, config.weight_decay)
     betas = (config.betas[0], config.betas[1])
+    # All parameters in one kernel, where Lightning lets it: in mixed precision it refuses to clip
+    # the gradients of optimizers that could also unscale them.
+    fused = precision == "32"
     match config.name:
         case "adam":
-            return torch.optim.Adam(groups, config.lr, betas)
+            return torch.optim.Adam(groups, config.lr, betas, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, config.lr, betas)
+            return torch.optim.AdamW(groups, config.lr, betas, fused=fused)
         case "rmsprop":
             return torch.optim.RMSprop(groups, config.lr, alpha=config.rho)
         case "sgd":
-            return torch.optim.SGD(groups, config.lr, momentum=config.momentum)
+            return torch.optim.SGD(groups, config.lr, momentum=config.momentum, fused=fused)
     raise unknown("optimizer", config.name, OPTIMIZERS)
 
 

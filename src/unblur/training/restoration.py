@@ -137,8 +137,9 @@ class RestorationModule(LightningModule):
         return self.network if self.ema is None else self.ema
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.recipe.optimizer, self.network)
-        schedule = build_schedule(self.recipe.schedule, optimizer, self.steps, self.epoch_ends)
+        recipe = self.recipe
+        optimizer = build_optimizer(recipe.optimizer, self.network, recipe.trainer.precision)
+        schedule = build_schedule(recipe.schedule, optimizer, self.steps, self.epoch_ends)
         if isinstance(schedule, ReduceLROnPlateau):
             # Stepped after each validation, before the checkpoint that follows it.
             self.plateau = schedule
