@@ -1,30 +1,39 @@
 """Which architecture learns most in the same time: `python benchmarks/study.py -o STUDY`.
 
 Every candidate is trained for the same minutes of the same machine, on the same photos and blur
-(recipes/shipped_small.yaml): what one step of it takes is timed first, and its schedule fitted to
-the time. Those that are trained already in STUDY are kept. Then all are measured with `unblur
-benchmark` as docs/models.md says.
+(recipes/shipped_small.yaml). What a step of each takes is timed first, in turns, on a machine that
+should be quiet then; it gets as many steps as fit into its minutes, however long they take. Those
+that are timed or trained already in STUDY are kept. Then all are measured with `unblur benchmark`
+as docs/models.md says.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
+from unblur.files import write_json
 from unblur.inference.export import export_model
 from unblur.models.checkpoint import load_checkpoint
 from unblur.training import read_recipe, train
+from unblur.training.config import Recipe
 from unblur.training.recipe import overridden
 from unblur.training.reports import read_metrics
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "shipped_small.yaml"
-PROBE_STEPS, LEFT_OUT = 14, 4  # steps that are timed; the first ones warm up
+WARM_STEPS = 200
+ROUNDS, PROBE_STEPS, LEFT_OUT = 2, 14, 4  # steps that are timed, without the first ones of each
+BATCH = 8
 
 
-def unshuffle(*widths: int, **more: Any) -> tuple[str, dict[str, Any]]:
-    blocks = {"encoder_blocks": [1, 2, 2, 4], "decoder_blocks": [1, 2, 2]}
+def unshuffle(
+    *widths: int, encoder: list[int], decoder: list[int], **more: Any
+) -> tuple[str, dict[str, Any]]:
+    blocks = {"encoder_blocks": encoder, "decoder_blocks": decoder}
     return "unshuffle_unet", {"widths": list(widths), **blocks, **more}
 
 
@@ -32,31 +41,23 @@ def naf(width: int) -> tuple[str, dict[str, Any]]:
     return "nafnet", {"width": width, "encoder_blocks": [1, 1, 1, 8]}
 
 
+FLAT: Any = {"encoder": [1, 2, 2, 4], "decoder": [1, 2, 2]}
+DEEP: Any = {"encoder": [1, 2, 4, 6], "decoder": [1, 2, 3]}
 # The norm-free blocks of the two coarsest levels are replaced by twice as many gated ones.
-GATED = {"gated_levels": 2, "encoder_blocks": [1, 2, 4, 8], "decoder_blocks": [1, 2, 4]}
+GATED: Any = {"encoder": [1, 2, 4, 8], "decoder": [1, 2, 4], "gated_levels": 2}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"unshuffle {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **FLAT) for w in (16, 24, 32)},
+    **{f"deep {w}": unshuffle(w, 2 * w, 4 * w, 8 * w, **DEEP) for w in (16, 24, 32)},
+    **{f"gated {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **GATED) for w in (16, 24, 32)},
+    "unshuffle 24, confidence": unshuffle(24, 48, 96, 144, confidence=True, **FLAT),
+    "from 1-4 48": unshuffle(48, 96, 128, encoder=[3, 3, 4], decoder=[3, 3], factor=4),
+    "from 1-4 64": unshuffle(64, 128, 192, encoder=[2, 4, 6], decoder=[2, 3], factor=4),
+    **{f"nafnet {w}": naf(w) for w in (8, 16, 24)},
     **{f"light_unet {w}": ("light_unet", {"start_filters": w}) for w in (8, 16, 32)},
     **{f"late_fusion_unet {w}": ("late_fusion_unet", {"width": w}) for w in (8, 16, 32)},
     **{f"res_unet {w}": ("res_unet", {"width": w}) for w in (16, 32, 64)},
     **{f"unet16 {w}": ("unet16", {"width": w}) for w in (8, 16, 32)},
     **{f"rednet30 {w}": ("rednet30", {"width": w}) for w in (8, 16, 32)},
-    **{f"nafnet {w}": naf(w) for w in (8, 16, 24)},
-    "unshuffle 16": unshuffle(16, 32, 64, 96),
-    "unshuffle 24": unshuffle(24, 48, 96, 128),
-    "unshuffle 32": unshuffle(32, 64, 128, 192),
-    "gated 16": unshuffle(16, 32, 64, 96, **GATED),
-    "gated 24": unshuffle(24, 48, 96, 128, **GATED),
-    "gated 32": unshuffle(32, 64, 128, 192, **GATED),
-    "unshuffle 24, confidence": unshuffle(24, 48, 96, 128, confidence=True),
-    "unshuffle 48-96-128 from 1/4": (
-        "unshuffle_unet",
-        {
-            "widths": [48, 96, 128],
-            "encoder_blocks": [3, 3, 4],
-            "decoder_blocks": [3, 3],
-            "factor": 4,
-        },
-    ),
 }
 
 
@@ -66,43 +67,67 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder of the study")
     parser.add_argument("--only", nargs="*", help="candidates; all by default")
-    parser.add_argument("--minutes", type=float, default=4.0, help="of training each")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of training each")
     args = parser.parse_args()
-    for name in args.only or CANDIDATES:
+    names = args.only or list(CANDIDATES)
+    seconds = step_seconds(names, args.output, args.data)
+    for name in names:
         file = args.output / f"{name}.onnx"
         if not file.exists():
-            run_one(name, file, args.data, args.minutes)
+            steps = round(60 * args.minutes / seconds[name])
+            print(f"{name}: {1e3 * seconds[name]:.0f} ms a step, {steps} steps", flush=True)
+            run_one(name, file, args.data, steps)
 
 
-def run_one(name: str, file: Path, data: Path, minutes: float) -> None:
+def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]:
+    """What a step of each candidate takes: the median over rounds in which all take turns."""
+    file = output / "step_seconds.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    untimed = [name for name in names if name not in known]
+    if untimed:  # decoded photos are kept for all
+        train(candidate("unshuffle 16", output, data, WARM_STEPS))
+    times: dict[str, list[float]] = {name: [] for name in untimed}
+    for _ in range(ROUNDS):
+        for name in untimed:
+            folder = train(candidate(name, output, data, PROBE_STEPS, {"trainer.log_every": 1}))
+            rows = [r for r in read_metrics(folder / "metrics.csv") if "samples_per_second" in r]
+            times[name] += [BATCH / row["samples_per_second"] for row in rows[LEFT_OUT:]]
+    known |= {name: statistics.median(values) for name, values in times.items()}
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(file, known)
+    return known
+
+
+def candidate(
+    name: str, output: Path, data: Path, steps: int, more: dict[str, Any] | None = None
+) -> Recipe:
     architecture, options = CANDIDATES[name]
     settings = {
         "name": name.replace(" ", "_"),
-        "output": str(file.parent / "runs"),
+        "output": str(output / "runs"),
         "network": {"name": architecture, "options": options, "channels_last": True},
         "data.root": str(data),
-        "data.batch_size": 8,
+        "data.cache": str(output / "cache"),
+        "data.batch_size": BATCH,
         "data.stages": [],
         "data.workers": 0,
+        "data.epoch_length": BATCH * steps,
         "data.val_length": 1,
         "schedule.warmup": 20,
         "tensorboard": False,
         "trainer.max_epochs": 1,
         "trainer.ema": 0.99,
         "trainer.pictures": 0,
-        "trainer.log_every": 1,
+        "trainer.log_every": 50,
     }
-    recipe = read_recipe(RECIPE)
-    probe = {"trainer.max_steps": PROBE_STEPS, "data.epoch_length": 8 * PROBE_STEPS}
-    folder = train(overridden(recipe, settings | probe))
-    rows = [row for row in read_metrics(folder / "metrics.csv") if "samples_per_second" in row]
-    seconds = [8 / row["samples_per_second"] for row in rows[LEFT_OUT:]]
-    steps = int(60 * minutes / (sum(seconds) / len(seconds)))
-    whole = {"data.epoch_length": 8 * steps, "trainer.log_every": 50, "data.val_length": 60}
-    folder = train(overridden(recipe, settings | whole))
+    return overridden(read_recipe(RECIPE), settings | (more or {}))
+
+
+def run_one(name: str, file: Path, data: Path, steps: int) -> None:
+    folder = train(candidate(name, file.parent, data, steps, {"data.val_length": 60}))
     architecture, options, network = load_checkpoint(folder / "checkpoints" / "last.safetensors")
     export_model(network, file, name, architecture, options)
-    print(f"{name}: {steps} steps, {file}", flush=True)
+    print(f"{name}: {file}", flush=True)
 
 
 if __name__ == "__main__":

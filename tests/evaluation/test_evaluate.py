@@ -32,6 +32,7 @@ from unblur.evaluation import (
 from unblur.evaluation.evaluate import Evaluation, file_name
 from unblur.evaluation.report import write_report
 from unblur.evaluation.statistics import compare
+from unblur.inference import Deblurrer
 from unblur.registry import ConfigError
 from unblur.training import read_recipe, train
 
@@ -311,6 +312,25 @@ def test_a_card_takes_what_was_measured(
     )
     assert refused.exit_code == 2
     assert "not a metrics.json" in refused.output
+
+
+def test_best_stands_beside_what_it_improves(known: Path, tmp_path: Path) -> None:
+    data = ["--data", f"flat:{known}", "--threads", 1, "--count", 2, "--save"]
+    out = tmp_path / "out"
+    models = ["--model", "unsharp", "--model", "a=small", "--best"]
+    done = unblur("evaluate", *models, *data, "-o", out)
+    assert done.exit_code == 0, done.output
+    results = json.loads((out / "metrics.json").read_text())["results"]
+    assert [(r["model"], r["best"]) for r in results] == [
+        ("unsharp", False), ("a", False), ("a --best", True)
+    ]  # fmt: skip
+    name = results[0]["images"][0]["name"]
+    blurred = np.asarray(
+        Image.open(known / "train" / "blur" / f"{name.removeprefix('train/')}.png")
+    )
+    expected = Deblurrer("small", threads=1, best=True).restore_pixels(blurred)
+    (saved,) = (out / "restored" / file_name("a --best")).iterdir()
+    assert np.array_equal(np.asarray(Image.open(saved / f"{name}.png")), expected)
 
 
 def test_restored_elsewhere(known: Path, tmp_path: Path) -> None:

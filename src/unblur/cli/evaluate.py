@@ -222,6 +222,9 @@ def evaluate(
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")] = "auto",
     device: Annotated[str, typer.Option(help="As in `unblur run`.")] = "auto",
     threads: ThreadsOption = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Each model once more, as `unblur run --best` restores.")
+    ] = False,
     save: Annotated[bool, typer.Option("--save", help="Keep the restored images.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -231,7 +234,7 @@ def evaluate(
     the same command goes on. Ends with exit code 1 when an image could not be measured.
     """
     with evaluation_errors_for_people():
-        from unblur.evaluation import METRICS, ModelSpec, open_set, parse_protocol
+        from unblur.evaluation import BASELINES, METRICS, ModelSpec, open_set, parse_protocol
         from unblur.evaluation import evaluate as run
         from unblur.evaluation.report import REPORT_FILE, write_report
         from unblur.registry import unknown
@@ -245,6 +248,8 @@ def evaluate(
         rules = parse_protocol(protocol)
         texts = model or (None if restored else ["small"])
         models = parse_models(texts, runtime, device, threads)
+        if best:
+            models += [replace(spec, best=True) for spec in models if spec.model not in BASELINES]
         for text in restored or []:
             name, path = split_name(text)
             models.append(ModelSpec(path, restored=True, name=name))

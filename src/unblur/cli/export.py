@@ -92,7 +92,7 @@ def _measured(path: Path, checkpoint: Path) -> dict[str, dict[str, float]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         results = content.get("results", [content])
         digest = sha256_of(checkpoint) if checkpoint.is_file() else ""
-        own = [result for result in results if result["sha256"] == digest]
+        own = [result for result in results if result["sha256"] == digest and not result["best"]]
         leaks = [result["data"] for result in own if result["leak"] and result["leak"]["images"]]
         protocols = {result["protocol"] for result in own}
         values = {

@@ -83,6 +83,7 @@ class Result:
         return {
             "model": self.model.label,
             "sha256": self.model.fingerprint,
+            "best": self.model.best,
             "data": self.data.name,
             "protocol": self.protocol.name,
             "mean": self.mean | {"peak_mib": _mib(self.peak_bytes)},
@@ -353,7 +354,7 @@ def _signature(
         "images": digest.hexdigest(),
         "lpips": None if lpips is None else lpips.fingerprint,
         "models": [
-            [r.about.label, r.about.fingerprint, r.about.runtime, r.about.threads]
+            [r.about.label, r.about.fingerprint, r.about.runtime, r.about.threads, r.about.best]
             for r in restorers
         ],
     }

@@ -226,6 +226,8 @@ def _model(evaluation: Evaluation, model: About) -> dict[str, Any]:
             if known is None
             else f"{len(known)} sequences, compared with each set by name",
         ))  # fmt: skip
+        if model.best:
+            facts.append(("restored", "in 8 orientations, the mean of them (--best)"))
         facts.append(("SHA-256", model.fingerprint))
     return {
         "label": model.label,

@@ -46,6 +46,7 @@ class ModelSpec:
 
     model: a shipped model, a model file, a checkpoint, a baseline (`evaluation.BASELINES`), or,
         with `restored`, a folder of images that were restored elsewhere.
+    best: as `unblur run --best` restores; for models alone.
     """
 
     model: str
@@ -54,10 +55,15 @@ class ModelSpec:
     device: str = "auto"
     threads: int | None = None
     name: str = ""
+    best: bool = False
 
     @property
     def label(self) -> str:
         """What tables call it."""
+        return f"{self._given_name} --best" if self.best else self._given_name
+
+    @property
+    def _given_name(self) -> str:
         if self.name:
             return self.name
         path = Path(self.model)
@@ -82,6 +88,7 @@ class About:
     training: dict[str, Any] = field(default_factory=dict)
     runtime: str = ""
     threads: int | None = None
+    best: bool = False
     trained_on: list[str] | None = None
 
 
@@ -160,7 +167,7 @@ class ProcessRestorer(Restorer):
             path = find_model(spec.model)
             checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
             kind = "checkpoint" if checkpoint else "model"
-            self.about = About(spec.label, kind, sha256_of(path))
+            self.about = About(spec.label, kind, sha256_of(path), best=spec.best)
             if path.suffix.lower() == ".safetensors":
                 from unblur.models.checkpoint import CheckpointError, read_training
 

@@ -61,7 +61,9 @@ def _load(spec: ModelSpec) -> tuple[Callable[[Floats, Example], Floats], dict[st
         return BASELINES[spec.model].restore, {}
     from unblur.inference import Deblurrer
 
-    deblurrer = Deblurrer(spec.model, spec.runtime, spec.device, threads=spec.threads)
+    deblurrer = Deblurrer(
+        spec.model, spec.runtime, spec.device, threads=spec.threads, best=spec.best
+    )
     deblurrer.restore_pixels(np.full((_WARM_UP, _WARM_UP, 3), 0.5, np.float32))
     about = {
         "card": asdict(deblurrer.card),
