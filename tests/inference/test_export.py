@@ -45,6 +45,25 @@ def test_every_network_is_exported(tmp_path: Path, name: str) -> None:
         assert (statistics is None) == (card.statistics == 0)
 
 
+@pytest.mark.parametrize("name", ["unet16", "nafnet"])
+def test_weights_in_half_the_space(tmp_path: Path, name: str) -> None:
+    network = random_network(name, **LIGHT[name])
+    export_model(network, tmp_path / "full.onnx", "n", name, LIGHT[name])
+    card = export_model(network, tmp_path / "half.onnx", "n", name, LIGHT[name], half=True)
+    assert (card.dtype, read_card(tmp_path / "half.onnx").dtype) == ("float16", "float16")
+    full, half = (tmp_path / f"{which}.onnx" for which in ("full", "half"))
+    # What is not weights takes the same space in both, and so do small tensors.
+    large = 4 * sum(p.numel() for p in network.parameters() if p.numel() > 256)
+    saved = full.stat().st_size - half.stat().st_size
+    assert 0.5 * large > saved > 0.4 * large
+    photo = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    one, two = (OnnxRuntime(path, "cpu", None).run(photo)[0] for path in (full, half))
+    assert 0 < np.abs(one - two).max() < 2e-3
+    again = create_model(name, **LIGHT[name])
+    again.load_state_dict({k: v.half().float() for k, v in network.state_dict().items()})
+    assert card.weights_sha256 == weights_hash(again)
+
+
 def test_a_graph_that_differs_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

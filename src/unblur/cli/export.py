@@ -29,6 +29,9 @@ def export(
             help="What `unblur evaluate` measured of it, for its card.",
         ),
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Weights in float16: half the size, the same speed.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a network as an .onnx model file.
@@ -51,7 +54,9 @@ def export(
         elif Path(network).suffix.lower() == ".safetensors":
             # So that evaluations of the file can tell what it has seen.
             known["trained_on"] = read_training(Path(network)).get("trained_on")
-        made = export_model(model, output, name or output.stem, architecture, options, **known)
+        made = export_model(
+            model, output, name or output.stem, architecture, options, half, **known
+        )
     typer.echo(
         f"{output}: {made.architecture}, {made.parameters:,} parameters, "
         f"{output.stat().st_size / 1e6:.1f} MB, agrees with PyTorch"

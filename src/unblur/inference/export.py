@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from pathlib import Path
@@ -29,23 +30,60 @@ def export_model(
     name: str,
     architecture: str,
     options: dict[str, Any],
+    half: bool = False,
     **known: Any,
 ) -> ModelCard:
     """Write a network as ONNX with dynamic batch, height and width, and return its card.
 
+    half: store weights in float16, in half the space; arithmetic stays in float32.
     known: card fields such as `licence`, `training_data`, `description`, `measured`.
     Raises ModelError when the graph does not agree with PyTorch on odd sizes.
     """
     if path.suffix.lower() != ".onnx":
         raise ModelError(f"{path}: a model file must end in .onnx")
+    if half:
+        network = _rounded_to_half(network)
+        known["dtype"] = "float16"
     card = describe(name, architecture, options, network, **known)
     assert isinstance(network, RestorationModel)  # noqa: S101 (describe refuses others)
     deployed = DeployedModel(network)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         _write(deployed, card, temporary)
+        if half:
+            _store_in_half(temporary)
         check(deployed, OnnxRuntime(temporary, "cpu", None))
     return card
+
+
+def _rounded_to_half(network: nn.Module) -> nn.Module:
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.copy_(weights.half().float())
+    return network
+
+
+def _store_in_half(path: Path) -> None:
+    """Keep all large tensors of a graph in float16; runtimes convert them back as they load."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    conversions = []
+    for tensor in graph.initializer:
+        weights = onnx.numpy_helper.to_array(tensor)
+        rounded = weights.astype(np.float16)
+        if weights.dtype == np.float32 and np.array_equal(rounded, weights) and weights.size > 256:
+            name = tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, f"{name}.half"))
+            conversions.append(
+                onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT)
+            )
+    nodes = [*conversions, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, path)
 
 
 def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
