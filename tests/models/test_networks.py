@@ -190,3 +190,48 @@ def test_restoration_networks_say_what_sizes_they_accept() -> None:
         side = max(model.min_size, model.size_multiple)
         with torch.no_grad():
             assert model.restore(torch.rand(1, 3, side, side)).shape == (1, 3, side, side)
+
+
+LITTLE = {"widths": [4, 8, 12], "encoder_blocks": [1, 1, 2], "decoder_blocks": [1, 1]}
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        LITTLE,
+        {**LITTLE, "widths": [6, 8, 20]},
+        {**LITTLE, "encoder_blocks": [2, 1, 5], "decoder_blocks": [1, 3]},
+        {"widths": [8, 16, 24], "encoder_blocks": [2, 2, 4], "decoder_blocks": [2, 2]},
+    ],
+)
+def test_a_network_that_grew_restores_as_before_and_learns(larger: dict) -> None:
+    torch.manual_seed(0)
+    trained = create_model("unshuffle_unet", **LITTLE)
+    torch.nn.init.normal_(trained.output.weight, std=0.1)
+    grown = create_model("unshuffle_unet", **larger)
+    grown.begin_with(trained)
+    photo = torch.rand(2, 3, 40, 48)
+    assert not torch.allclose(trained(photo), photo, atol=1e-3)
+    assert torch.allclose(grown(photo), trained(photo), atol=1e-5)
+    optimizer = torch.optim.SGD(grown.parameters(), lr=0.01)
+    for _ in range(2):  # what nothing read from before gets a gradient in the second step
+        optimizer.zero_grad()
+        (grown(photo) - 0.5).square().sum().backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in grown.parameters())
+
+
+@pytest.mark.parametrize(
+    ("smaller", "said"),
+    [
+        ({"widths": [4, 6, 12]}, "more, or other"),
+        ({"encoder_blocks": [1, 1, 1]}, "more, or other"),
+        ({"widths": [4, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1]}, "number of levels"),
+        ({"factor": 4}, "another factor"),
+    ],
+)
+def test_a_network_does_not_shrink(smaller: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        create_model("unshuffle_unet", **LITTLE | smaller).begin_with(
+            create_model("unshuffle_unet", **LITTLE)
+        )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -18,12 +19,18 @@ from unblur.blur import BlurError
 from unblur.cli import app
 from unblur.data import read_split
 from unblur.imaging import Photo, write_photo
+from unblur.inference.describe import weights_hash
+from unblur.inference.export import export_model
+from unblur.inference.models import find_model
+from unblur.inference.runtimes.onnx import read_card
 from unblur.models import create_model
 from unblur.models.checkpoint import load_checkpoint, read_training
 from unblur.registry import ConfigError
 from unblur.training import Recipe, TrainingError, read_recipe, train, write_recipe
+from unblur.training.config import NetworkConfig
 from unblur.training.recipe import overridden
 from unblur.training.reports import read_metrics
+from unblur.training.restoration import build_network
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 RECIPES = sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != "base")
@@ -292,6 +299,37 @@ def test_fine_tuning_begins_with_the_weights(recipe_file: Callable[..., Path]) -
     ):
         for name in one.keys():  # noqa: SIM118
             assert (one.get_tensor(name) - two.get_tensor(name)).abs().max() < 1e-3
+
+
+def test_training_goes_on_from_a_model_file(tmp_path: Path) -> None:
+    """The shipped model, a file of either precision, and larger networks that grow out of them."""
+    card = read_card(find_model("small"))
+    shipped = build_network(NetworkConfig("unshuffle_unet", card.options, weights="small"))
+    assert weights_hash(shipped) == card.weights_sha256
+    larger = {**card.options, "encoder_blocks": [2, 2, 2, 4]}
+    grown = build_network(NetworkConfig("unshuffle_unet", larger, weights="small"))
+    photo = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(grown(photo), shipped(photo), atol=1e-5)
+        for weights in grown.parameters():  # equal tensors, such as zeros, are stored once
+            weights += 1e-4 * torch.randn_like(weights)
+    half = tmp_path / "half.onnx"
+    export_model(grown, half, "half", "unshuffle_unet", larger, half=True)
+    again = build_network(NetworkConfig("unshuffle_unet", larger, weights=str(half)))
+    assert weights_hash(again) == read_card(half).weights_sha256
+
+    changed = onnx.load(half)
+    first = next(t for t in changed.graph.initializer if "intro.weight" in t.name)
+    first.raw_data = bytes(len(first.raw_data))
+    onnx.save(changed, tmp_path / "changed.onnx")
+    for file, said in (
+        (str(tmp_path / "changed.onnx"), "not those that its card"),
+        ("smal", "Did you mean 'small'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            build_network(NetworkConfig("unshuffle_unet", larger, weights=file))
+    with pytest.raises(ConfigError, match=r"holds a unshuffle_unet, the recipe has a unet16"):
+        build_network(NetworkConfig("unet16", {}, weights="small"))
 
 
 def test_recipes_are_short() -> None:

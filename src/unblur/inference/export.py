@@ -16,6 +16,7 @@ from unblur.files import atomic_path
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
 from unblur.inference.describe import describe, synthetic_photo
 from unblur.inference.runtimes.onnx import OnnxRuntime
+from unblur.inference.weights import HALF
 from unblur.models.base import RestorationModel, pad_to_multiple
 from unblur.models.deploy import DeployedModel
 
@@ -76,7 +77,7 @@ def _store_in_half(path: Path) -> None:
         rounded = weights.astype(np.float16)
         if weights.dtype == np.float32 and np.array_equal(rounded, weights) and weights.size > 256:
             name = tensor.name
-            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, f"{name}.half"))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, f"{name}{HALF}"))
             conversions.append(
                 onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT)
             )

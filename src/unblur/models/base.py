@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.padding import padded_length, reflected_indices
+from unblur.registry import ConfigError
 
 
 def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> Tensor:
@@ -37,6 +38,16 @@ class RestorationModel(nn.Module):
     def options_from(cls, weights: dict[str, Tensor]) -> dict[str, Any] | None:
         """The options of the network that public weights belong to, None for another network's."""
         return None
+
+    def begin_with(self, trained: RestorationModel) -> None:
+        """Take the weights of a trained network of the same architecture.
+
+        Raises ConfigError when they do not fit.
+        """
+        try:
+            self.load_state_dict(trained.state_dict())
+        except RuntimeError as error:
+            raise ConfigError("was trained with other options") from error
 
     def restore(self, x: Tensor) -> Tensor:
         """Map a batch whose size is accepted to its restored version of the same size."""

@@ -9,6 +9,7 @@ global statistic, so a photo is the same in tiles as in one piece.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -74,6 +75,9 @@ class UnshuffleUNet(RestorationModel):
         if not 0 <= gated_levels <= len(widths):
             raise ConfigError(f"unshuffle_unet has no {gated_levels} levels to be gated")
         self.factor, self.confidence = factor, confidence
+        # What cannot grow: gated levels normalise over their channels.
+        gated_widths = tuple(widths[len(widths) - gated_levels :])
+        self._kind = (factor, confidence, len(widths), gated_widths)
         self.size_multiple = factor * 2 ** (len(widths) - 1)
         gated = [level >= len(widths) - gated_levels for level in range(len(widths))]
         self.intro = nn.Conv2d(3 * factor**2, widths[0], 3, padding=1)
@@ -85,6 +89,38 @@ class UnshuffleUNet(RestorationModel):
         self.output = nn.Conv2d(widths[0], (3 + confidence) * factor**2, 3, padding=1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+
+    def begin_with(self, trained: RestorationModel) -> None:
+        """Take the weights of a trained network, which may have fewer channels and blocks.
+
+        This one then restores exactly as that one does: what is new starts at random, but nothing
+        old reads from it, and new blocks pass on what they get (T. Chen et al., "Net2Net",
+        ICLR 2016). Raises ConfigError when the other one is not smaller.
+        """
+        assert isinstance(trained, UnshuffleUNet)  # noqa: S101
+        known, own = trained.state_dict(), self.state_dict()
+        if self._kind != trained._kind:
+            raise ConfigError(
+                "was trained with another factor, confidence, number of levels, or gated levels"
+            )
+        for name, source in known.items():
+            target = own.get(name)
+            if target is None or any(map(operator.lt, target.shape, source.shape)):
+                raise ConfigError(f"was trained with more, or other, channels and blocks: {name}")
+        with torch.no_grad():
+            for name, target in own.items():
+                source = known.get(name)
+                if source is None:
+                    if name.rpartition(".")[0].endswith("conv2"):
+                        target.zero_()
+                elif source.ndim == 1:
+                    target[: len(source)] = source
+                else:
+                    turned = name.startswith("ups")  # whose weights are inputs × outputs
+                    new, old = (w.transpose(0, 1) if turned else w for w in (target, source))
+                    outputs, inputs = old.shape[:2]
+                    new[:outputs, inputs:] = 0
+                    new[:outputs, :inputs] = old
 
     def restore(self, x: Tensor) -> Tensor:
         features = self.intro(F.pixel_unshuffle(x, self.factor))

@@ -11,7 +11,8 @@ class NetworkConfig:
     """Which network, and how it is run.
 
     name: an architecture (`unblur summary` lists them). options: its arguments.
-    weights: a checkpoint to start from. max_parameters: a budget; a larger network is refused.
+    weights: a checkpoint, model file or shipped model to start from; a larger unshuffle_unet
+        grows out of it. max_parameters: a budget; a larger network is refused.
     compile: use torch.compile. channels_last: memory format, often quicker on recent hardware.
     """
 

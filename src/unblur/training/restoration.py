@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from unblur.inference.card import ModelError
+from unblur.inference.models import find_model
+from unblur.inference.weights import load_exported
 from unblur.losses import MultiScaleLoss, WeightedLoss
 from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
@@ -30,15 +33,13 @@ def build_network(config: NetworkConfig) -> RestorationModel:
     if not isinstance(network, RestorationModel):
         raise ConfigError(f"{config.name} does not restore images, so it is not trained like this")
     if config.weights is not None:
-        name, options, network_from_file = load_checkpoint(Path(config.weights).expanduser())
+        name, options, trained = _trained_network(config.weights)
         if name != config.name:
             raise ConfigError(f"{config.weights}: holds a {name}, the recipe has a {config.name}")
         try:
-            network.load_state_dict(network_from_file.state_dict())
-        except RuntimeError as error:
-            raise ConfigError(
-                f"{config.weights}: was trained with other options ({options})"
-            ) from error
+            network.begin_with(trained)
+        except ConfigError as error:
+            raise ConfigError(f"{config.weights}: {error} ({options})") from error
     parameters = sum(p.numel() for p in network.parameters())
     if config.max_parameters is not None and parameters > config.max_parameters:
         raise ConfigError(
@@ -46,6 +47,18 @@ def build_network(config: NetworkConfig) -> RestorationModel:
             f"{config.max_parameters:,} (network.max_parameters)"
         )
     return network
+
+
+def _trained_network(weights: str) -> tuple[str, dict[str, Any], RestorationModel]:
+    """(architecture, options, network) of a shipped model's name or a file."""
+    try:
+        path = find_model(str(Path(weights).expanduser()))
+        load = load_exported if path.suffix.lower() == ".onnx" else load_checkpoint
+        name, options, network = load(path)
+    except ModelError as error:
+        raise ConfigError(str(error)) from error
+    assert isinstance(network, RestorationModel)  # noqa: S101 (nothing else has been exported)
+    return name, options, network
 
 
 def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
