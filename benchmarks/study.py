@@ -66,7 +66,7 @@ def main() -> None:
     default = Path(os.environ.get("UNBLUR_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder of the study")
-    parser.add_argument("--only", nargs="*", help="candidates; all by default")
+    parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="all by default")
     parser.add_argument("--minutes", type=float, default=8.0, help="of training each")
     args = parser.parse_args()
     names = args.only or list(CANDIDATES)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.cli.test_run import unblur
 from unblur.data import (
@@ -144,6 +145,17 @@ def test_the_commands_on_real_data(data: Path, tmp_path: Path) -> None:
         "data", "split", gopro, "--kind", "frames", "--frames", "1,x", "-o", tmp_path / "f"
     )
     assert bad.exit_code == 2
+
+
+def test_names_that_may_be_the_same_stay_together(tmp_path: Path, scene: np.ndarray) -> None:
+    for folder in (".", "2019", "2020/may"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in "abcdef":
+            Image.fromarray(scene[:32, :32]).save(tmp_path / folder / f"{name}.png")
+    split = make_split(open_dataset(f"sharp:{tmp_path}"), "sequence", seed=1, ratio=0.7)
+    assert len(split.train) + len(split.val) == 18
+    assert len(split.val) % 3 == 0
+    assert find_leak(split, split).images == 0
 
 
 def test_leaks_across_layouts() -> None:

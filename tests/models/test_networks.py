@@ -204,17 +204,22 @@ LITTLE = {"widths": [4, 8, 12], "encoder_blocks": [1, 1, 2], "decoder_blocks": [
         {"widths": [8, 16, 24], "encoder_blocks": [2, 2, 4], "decoder_blocks": [2, 2]},
     ],
 )
-def test_a_network_that_grew_restores_as_before_and_learns(larger: dict) -> None:
+@pytest.mark.parametrize("gated_levels", [0, 1])
+def test_a_network_that_grew_restores_as_before_and_learns(larger: dict, gated_levels: int) -> None:
     torch.manual_seed(0)
-    trained = create_model("unshuffle_unet", **LITTLE)
+    trained = create_model("unshuffle_unet", **LITTLE, gated_levels=gated_levels)
     torch.nn.init.normal_(trained.output.weight, std=0.1)
-    grown = create_model("unshuffle_unet", **larger)
+    grown = create_model("unshuffle_unet", **larger, gated_levels=gated_levels)
+    if gated_levels and larger["widths"][-1] != LITTLE["widths"][-1]:
+        with pytest.raises(ConfigError, match="gated levels"):
+            grown.begin_with(trained)
+        return
     grown.begin_with(trained)
     photo = torch.rand(2, 3, 40, 48)
     assert not torch.allclose(trained(photo), photo, atol=1e-3)
     assert torch.allclose(grown(photo), trained(photo), atol=1e-5)
-    optimizer = torch.optim.SGD(grown.parameters(), lr=0.01)
-    for _ in range(2):  # what nothing read from before gets a gradient in the second step
+    optimizer = torch.optim.Adam(grown.parameters(), lr=1e-3)
+    for _ in range(3):  # what nothing read from before gets a gradient in the second step
         optimizer.zero_grad()
         (grown(photo) - 0.5).square().sum().backward()
         optimizer.step()

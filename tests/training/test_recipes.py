@@ -19,12 +19,13 @@ from unblur.blur import BlurError
 from unblur.cli import app
 from unblur.data import read_split
 from unblur.imaging import Photo, write_photo
+from unblur.inference.card import CARD_KEY
 from unblur.inference.describe import weights_hash
 from unblur.inference.export import export_model
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.onnx import read_card
 from unblur.models import create_model
-from unblur.models.checkpoint import load_checkpoint, read_training
+from unblur.models.checkpoint import load_checkpoint, read_training, save_checkpoint
 from unblur.registry import ConfigError
 from unblur.training import Recipe, TrainingError, read_recipe, train, write_recipe
 from unblur.training.config import NetworkConfig
@@ -301,6 +302,39 @@ def test_fine_tuning_begins_with_the_weights(recipe_file: Callable[..., Path]) -
             assert (one.get_tensor(name) - two.get_tensor(name)).abs().max() < 1e-3
 
 
+def test_weights_remember_what_they_had_seen(
+    recipe_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    """A run that begins with others' weights has seen their images, too, and resumes alone."""
+    larger = {"widths": [8, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1]}
+    options = [
+        *("--network.options", json.dumps(larger)),
+        *("--network.name", "unshuffle_unet", "--trainer.max_epochs", "1", "--name", "other"),
+    ]  # fmt: skip
+    save_checkpoint(
+        tmp_path / "begin.safetensors",
+        "unshuffle_unet",
+        known := {"widths": [4, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1]},
+        create_model("unshuffle_unet", **known),
+        {"trained_on": ["GOPR0384_11_02"]},
+    )
+    begun = [*options, "--network.weights", str(tmp_path / "begin.safetensors")]
+    run = train(read_recipe(recipe_file(), begun))
+    (tmp_path / "begin.safetensors").unlink()
+    last = run / "checkpoints" / "last.safetensors"
+    seen = read_training(last)["trained_on"]
+    own = read_split(run / "split.json").train
+    assert sorted(seen) == sorted(["GOPR0384_11_02", *own])
+    done = unblur("train", "--resume", "--run", run, "--trainer.max_epochs", "2")
+    assert done.exit_code == 0, done.output
+    assert read_training(last)["trained_on"] == seen
+    assert read_training(last)["steps"] > 0
+    card = tmp_path / "card.json"
+    card.write_text('{"trained_on": ["more"]}')
+    assert unblur("export", last, "-o", tmp_path / "m.onnx", "--card", card).exit_code == 0
+    assert read_card(tmp_path / "m.onnx").trained_on == sorted([*seen, "more"])
+
+
 def test_training_goes_on_from_a_model_file(tmp_path: Path) -> None:
     """The shipped model, a file of either precision, and larger networks that grow out of them."""
     card = read_card(find_model("small"))
@@ -322,6 +356,23 @@ def test_training_goes_on_from_a_model_file(tmp_path: Path) -> None:
     first = next(t for t in changed.graph.initializer if "intro.weight" in t.name)
     first.raw_data = bytes(len(first.raw_data))
     onnx.save(changed, tmp_path / "changed.onnx")
+
+    def with_options(options: object) -> str:
+        model = onnx.load(half)
+        for entry in model.metadata_props:
+            if entry.key == CARD_KEY:
+                entry.value = json.dumps(json.loads(entry.value) | {"options": options})
+        onnx.save(model, tmp_path / "hostile.onnx")
+        return str(tmp_path / "hostile.onnx")
+
+    for options in (
+        [1],
+        {"name": "x"},
+        {**larger, "widths": [24, 48, 96, 4000]},
+        {**larger, "encoder_blocks": [2, 2, 2, 20000]},
+    ):
+        with pytest.raises(ConfigError, match=r"does not keep the weights|no mapping|card"):
+            build_network(NetworkConfig("unshuffle_unet", larger, weights=with_options(options)))
     for file, said in (
         (str(tmp_path / "changed.onnx"), "not those that its card"),
         ("smal", "Did you mean 'small'"),

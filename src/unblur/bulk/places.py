@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,7 +15,6 @@ from unblur.bulk.errors import BulkError
 from unblur.imaging import PHOTO_EXTENSIONS
 
 OWN_FOLDER = "_unblur"  # in a destination: settings and manifest, no photos
-_UNFINISHED = f"{OWN_FOLDER}/unfinished"  # what is being written, or was when a worker died
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,11 @@ class Place:
         system, base = self._open()
         path = f"{base}/{name}"
         if isinstance(system, arrow.LocalFileSystem):
-            # Objects of buckets appear whole; files do not.
-            temporary = f"{base}/{_UNFINISHED}/{secrets.token_hex(8)}"
-            for file in (path, temporary):
-                system.create_dir(file.rpartition("/")[0], recursive=True)
+            # Objects of buckets appear whole; files do not. What a worker leaves that dies is
+            # replaced when the photo is done again, as its temporary name follows from its own.
+            folder = path.rpartition("/")[0]
+            system.create_dir(folder, recursive=True)
+            temporary = f"{folder}/.{hashlib.sha256(name.encode()).hexdigest()[:16]}.partial"
             try:
                 with system.open_output_stream(temporary) as stream:
                     stream.write(content)
@@ -103,11 +103,6 @@ class Place:
         else:
             with system.open_output_stream(path) as stream:
                 stream.write(content)
-
-    def remove_unfinished(self) -> None:
-        """Delete what workers that died had begun to write. Raises OSError."""
-        system, base = self._open()
-        system.delete_dir_contents(f"{base}/{_UNFINISHED}", missing_dir_ok=True)
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""

@@ -229,7 +229,8 @@ class _RayWorker:
 def read_rows(target: Place) -> list[dict[str, Any]]:
     """The rows of all parts of a manifest, the last one of each input."""
     rows: dict[str, dict[str, Any]] = {}
-    for name in [*target.names(PARTS), *([MANIFEST] if target.exists(MANIFEST) else [])]:
+    parts = [name for name in target.names(PARTS) if name.endswith(".parquet")]
+    for name in [*parts, *([MANIFEST] if target.exists(MANIFEST) else [])]:
         # Arrow's threads that read Python objects abort the program now and then when it ends
         # (apache/arrow#34314); this way there are none.
         part = pq.ParquetFile(pa.BufferReader(target.read(name, _LARGEST_PART)))
@@ -246,7 +247,6 @@ def read_rows(target: Place) -> list[dict[str, Any]]:
 def _finish(plan: Plan) -> Totals:
     """Put the parts together; what no worker lived to tell of has failed."""
     target = Place(plan.destination)
-    target.remove_unfinished()
     rows = read_rows(target)
     known = {row["input"] for row in rows}
     # A failed photo that is no longer there is nobody's concern any more.

@@ -53,7 +53,9 @@ def export(
             known.setdefault("description", "untrained, its weights are random")
         elif Path(network).suffix.lower() == ".safetensors":
             # So that evaluations of the file can tell what it has seen.
-            known["trained_on"] = read_training(Path(network)).get("trained_on")
+            told = read_training(Path(network)).get("trained_on")
+            if told is not None:
+                known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
         made = export_model(
             model, output, name or output.stem, architecture, options, half, **known
         )
@@ -97,7 +99,9 @@ def _measured(path: Path, checkpoint: Path) -> dict[str, dict[str, float]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         results = content.get("results", [content])
         digest = sha256_of(checkpoint) if checkpoint.is_file() else ""
-        own = [result for result in results if result["sha256"] == digest and not result["best"]]
+        own = [
+            result for result in results if result["sha256"] == digest and not result.get("best")
+        ]
         leaks = [result["data"] for result in own if result["leak"] and result["leak"]["images"]]
         protocols = {result["protocol"] for result in own}
         values = {

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from unblur.data.dataset import SUBSETS, Dataset, Pair
+from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.files import atomic_path
 
@@ -110,10 +110,10 @@ def make_split(
         train, val = _original(dataset)
         return Split(kind, dataset.spec, train, val)
     groups: dict[str, list[str]] = {}
-    bare = {name for name in counts if not _subset_of(name)[0]}
     for name in sorted(counts):
-        rest = _subset_of(name)[1]
-        groups.setdefault(rest if rest in bare else name, []).append(name)
+        # Names that `find_leak` takes for the same one stay together.
+        shortest = next(ending for ending in reversed(_endings(name)) if ending in counts)
+        groups.setdefault(shortest, []).append(name)
     names = sorted(groups)
     sizes = {name: sum(counts[each] for each in groups[name]) for name in names}
     if len(names) < 2:
@@ -170,12 +170,6 @@ def read_split(path: Path) -> Split:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: is not a split file ({error})") from error
     return split
-
-
-def _subset_of(name: str) -> tuple[str, str]:
-    """A sequence's name in two: train/001 is 001 of train, and so may be a bare 001."""
-    subset, slash, rest = name.partition("/")
-    return (subset, rest) if slash and subset in SUBSETS else ("", name)
 
 
 def _endings(name: str) -> list[str]:

@@ -65,6 +65,8 @@ class ModelCard:
                 raise ValueError(f"{name} is {value!r}")
             if isinstance(default, str) and not isinstance(value, str):
                 raise ValueError(f"{name} is {value!r}")
+        if not isinstance(card.options, dict) or not all(isinstance(k, str) for k in card.options):
+            raise ValueError("options are no mapping")
         if not (isinstance(card.name, str) and isinstance(card.architecture, str)):
             raise ValueError("its name is no text")
         names = card.trained_on or []

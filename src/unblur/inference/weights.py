@@ -11,7 +11,8 @@ from torch import nn
 from unblur.inference.card import ModelError
 from unblur.inference.describe import weights_hash
 from unblur.inference.runtimes.onnx import read_card
-from unblur.models import create_model
+from unblur.models.checkpoint import filled_network
+from unblur.registry import ConfigError
 
 HALF = ".half"  # ends the names of tensors that are stored in float16
 
@@ -28,19 +29,17 @@ def load_exported(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
             f"{path}: reading its weights needs: pip install 'unblur[export]'"
         ) from None
     card = read_card(path)
-    tensors = {
-        tensor.name.removeprefix("network.").removesuffix(HALF): tensor
+    weights = {
+        name: torch.from_numpy(array.copy()).float()
         for tensor in onnx.load(path).graph.initializer
+        for name in [tensor.name.removeprefix("network.").removesuffix(HALF)]
+        if name != tensor.name  # constants that the exporter made are called otherwise
+        for array in [onnx.numpy_helper.to_array(tensor)]
     }
-    network = create_model(card.architecture, **card.options)
     try:
-        weights = {
-            name: torch.from_numpy(onnx.numpy_helper.to_array(tensors[name]).copy()).to(value.dtype)
-            for name, value in network.state_dict().items()
-        }
-        network.load_state_dict(weights)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        detail = str(error).strip().splitlines()[0][:120]
+        network = filled_network(card.architecture, card.options, weights)
+    except (ConfigError, RuntimeError, TypeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:160]
         raise ModelError(
             f"{path}: its graph does not keep the weights of {card.architecture} as they were "
             f"trained ({detail}); start from a checkpoint"

@@ -6,6 +6,7 @@ Nothing is ever unpickled beyond tensors and plain values (`weights_only`).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from unblur.files import atomic_path
 from unblur.models import registry
 from unblur.models.base import RestorationModel
 from unblur.models.registry import ConfigError, create_model
+
+_LARGEST_OPTION, _SUM_OF_OPTIONS = 4096, 16384  # channels and numbers of blocks
 
 
 class CheckpointError(Exception):
@@ -65,8 +68,7 @@ def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
     if architecture is None:
         architecture, options = _recognize(path, weights)
     try:
-        model = create_model(architecture, **options)
-        model.load_state_dict(weights)
+        model = filled_network(architecture, options, weights)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (RuntimeError, TypeError, ValueError) as error:
@@ -75,6 +77,37 @@ def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
             f"{path}: does not fit {architecture} ({' '.join(detail[:2])[:200]})"
         ) from error
     return architecture, options, model.eval()
+
+
+def filled_network(
+    architecture: str, options: dict[str, Any], weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """The network that a file says its weights belong to, with them.
+
+    Files are not trusted: nothing is built that is much larger than the weights. Raises
+    ConfigError, RuntimeError, TypeError or ValueError when they do not fit.
+    """
+    numbers = [abs(n) for n in _numbers(options)]
+    if max(numbers, default=0) > _LARGEST_OPTION or sum(numbers) > _SUM_OF_OPTIONS:
+        raise ValueError("its options are implausibly large")
+    with torch.device("meta"):  # costs no memory
+        planned = create_model(architecture, **options)
+    given = sum(weight.numel() for weight in weights.values())
+    if sum(parameter.numel() for parameter in planned.parameters()) > given:
+        raise ValueError(f"its options tell of more than the {given:,} weights that it holds")
+    model = create_model(architecture, **options)
+    model.load_state_dict(weights)
+    return model
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, int | float):
+            yield each
+        elif isinstance(each, Mapping | list | tuple):
+            yield from _numbers(each)
 
 
 def read_training(path: Path) -> dict[str, Any]:

@@ -111,8 +111,9 @@ class UnshuffleUNet(RestorationModel):
             for name, target in own.items():
                 source = known.get(name)
                 if source is None:
-                    if name.rpartition(".")[0].endswith("conv2"):
-                        target.zero_()
+                    block, layer, _ = name.rsplit(".", 2)
+                    if layer == "conv2" and isinstance(self.get_submodule(block), PlainResBlock):
+                        target.zero_()  # new gated blocks pass on what they get as they are
                 elif source.ndim == 1:
                     target[: len(source)] = source
                 else:

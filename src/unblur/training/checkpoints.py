@@ -86,7 +86,8 @@ class Checkpoints(Checkpoint):
     """Saves what a run needs to go on, and the weights of its best validation.
 
     folder: of the checkpoints. seconds: between two of them within an epoch. keep_every: epochs
-    after which one is kept for good. trained_on: the sequences that are.
+    after which one is kept for good. trained_on: the sequences that are. before: those that the
+    weights of the beginning had been trained on, None if that is unknown.
     Lightning calls a `Checkpoint` after all other callbacks, so that their state is up to date.
     """
 
@@ -97,9 +98,10 @@ class Checkpoints(Checkpoint):
         keep_every: int | None,
         split: Split | None,
         trained_on: Collection[str],
+        before: list[str] | None,
     ) -> None:
         self.folder, self.seconds, self.keep_every = folder, seconds, keep_every
-        self.split, self.trained_on = split, trained_on
+        self.split, self.trained_on, self.before = split, trained_on, before
         self.best: float | None = None
         self.best_step: int | None = None
         self._saved = time.monotonic()
@@ -107,11 +109,17 @@ class Checkpoints(Checkpoint):
         self._batches = 0  # of the current epoch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step, "kept": sorted(self._kept)}
+        return {
+            "before": self.before,
+            "best": self.best,
+            "best_step": self.best_step,
+            "kept": sorted(self._kept),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
         self._kept = set(state_dict["kept"])
+        self.before = state_dict.get("before", [])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step may have been the best, which was validated after its checkpoint."""
@@ -198,7 +206,9 @@ class Checkpoints(Checkpoint):
             "val_psnr": psnr,
             "split": None if self.split is None else self.split.digest,
             # So that an evaluation can tell on its own what of its data was trained on.
-            "trained_on": sorted(self.trained_on)[:_MOST_NAMES],
+            "trained_on": None
+            if self.before is None
+            else sorted({*self.trained_on, *self.before})[:_MOST_NAMES],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from unblur.data import (
     Samples,
     Split,
     averaged,
+    find_leak,
     in_patches,
     make_split,
     open_dataset,
@@ -56,11 +58,15 @@ def prepare_pairs(config: DataConfig) -> Prepared:
     dataset = _opened(config, config.train)
     if config.val is not None:
         other = _opened(config, config.val)
-        common = set(dataset.sequences) & set(other.sequences)
-        if common:
+        trained, validated = (Counter(p.sequence for p in each.pairs) for each in (dataset, other))
+        leak = find_leak(
+            Split("sequence", other.spec, {}, dict(validated)),
+            Split("sequence", dataset.spec, dict(trained), {}),
+        )
+        if leak.sequences:
             raise DataError(
-                f"{other.spec}: {len(common)} of its sequences, such as {min(common)}, are also "
-                "trained on; a validation on them says nothing"
+                f"{other.spec}: {len(leak.sequences)} of its sequences, such as "
+                f"{min(leak.sequences)}, are also trained on; a validation on them says nothing"
             )
         return Prepared(list(dataset.pairs), list(other.pairs), None)
     settings = config.split

@@ -15,12 +15,13 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from unblur.inference.card import ModelError
 from unblur.inference.models import find_model
+from unblur.inference.runtimes.onnx import read_card
 from unblur.inference.weights import load_exported
 from unblur.losses import MultiScaleLoss, WeightedLoss
 from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
 from unblur.models.base import pad_to_multiple
-from unblur.models.checkpoint import load_checkpoint
+from unblur.models.checkpoint import load_checkpoint, read_training
 from unblur.registry import ConfigError
 from unblur.training.config import NetworkConfig, Recipe
 from unblur.training.errors import TrainingError
@@ -57,8 +58,19 @@ def _trained_network(weights: str) -> tuple[str, dict[str, Any], RestorationMode
         name, options, network = load(path)
     except ModelError as error:
         raise ConfigError(str(error)) from error
-    assert isinstance(network, RestorationModel)  # noqa: S101 (nothing else has been exported)
+    if not isinstance(network, RestorationModel):
+        raise ConfigError(f"{weights}: holds a {name}, which does not restore images")
     return name, options, network
+
+
+def trained_on_before(weights: str | None) -> list[str] | None:
+    """The sequences that the weights a training begins with have seen; None if that is unknown."""
+    if weights is None:
+        return []
+    path = find_model(str(Path(weights).expanduser()))
+    if path.suffix.lower() == ".onnx":
+        return read_card(path).trained_on
+    return read_training(path).get("trained_on") if path.suffix == ".safetensors" else None
 
 
 def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:

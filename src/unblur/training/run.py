@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import metadata
 from itertools import accumulate
@@ -36,7 +36,7 @@ from unblur.training.data import Prepared, RestorationData, epoch_steps, prepare
 from unblur.training.errors import TrainingError
 from unblur.training.recipe import read_recipe, settings_of, write_recipe
 from unblur.training.reports import Console, Curves, Metrics, Pictures, Row
-from unblur.training.restoration import RestorationModule, build_network
+from unblur.training.restoration import RestorationModule, build_network, trained_on_before
 
 _SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
 _MAY_CHANGE = (
@@ -51,10 +51,12 @@ class Plan:
     """Everything that is known before a training begins.
 
     steps: of the optimizer in the whole training; epoch_ends: of them, at the end of each epoch.
+    before: what the weights it begins with were trained on, None if that is unknown.
     """
 
     recipe: Recipe
     network: RestorationModel
+    before: list[str] | None
     pairs: Prepared
     ranks: int
     steps: int
@@ -65,11 +67,16 @@ class Plan:
         return "unit" if self.network.value_range == (0.0, 1.0) else "symmetric"
 
 
-def plan_training(recipe: Recipe) -> Plan:
-    """Open the data and build the network. Raises ConfigError or DataError."""
+def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
+    """Open the data and build the network. Raises ConfigError or DataError.
+
+    begins: whether the weights that the recipe names are needed; a run that goes on has its own.
+    """
     _check_numbers(recipe)
     pl.seed_everything(recipe.seed, verbose=False)
-    network = build_network(recipe.network)
+    begun_with = recipe.network.weights if begins else None
+    network = build_network(replace(recipe.network, weights=begun_with))
+    before = trained_on_before(begun_with)
     pairs = prepare_pairs(recipe.data)
     settings = recipe.trainer
     ranks = _ranks(recipe)
@@ -86,7 +93,7 @@ def plan_training(recipe: Recipe) -> Plan:
         steps = sum(per_epoch)
     if settings.max_steps is not None:
         steps = min(steps, settings.max_steps)
-    return Plan(recipe, network, pairs, ranks, steps, list(accumulate(per_epoch)))
+    return Plan(recipe, network, before, pairs, ranks, steps, list(accumulate(per_epoch)))
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -188,7 +195,7 @@ def train(
     Raises ConfigError, DataError or TrainingError.
     """
     _quieten()
-    plan = plan_training(recipe)
+    plan = plan_training(recipe, begins=resume is None)
     is_first = _rank() == 0
     folder = resume or _new_folder(recipe)
     checkpoint = _checkpoint_of(folder) if resume is not None else None
@@ -218,6 +225,7 @@ def train(
         recipe.trainer.keep_every,
         plan.pairs.split,
         plan.pairs.trained_on,
+        plan.before,
     )
     trainer = _trainer(recipe, folder, metrics, checkpoints, is_first)
     if is_first:
