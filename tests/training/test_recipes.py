@@ -204,7 +204,7 @@ def test_quick_keeps_the_shape() -> None:
         (["--data.train", "sharp:/nowhere"], "no such file"),
         (["--data.blur", "nothing"], "unknown blur"),
         (["--data.blur", "null"], "no blurred partner"),
-        (["--network.weights", "/nowhere.pt"], "no such file"),
+        (["--network.weights", "/nowhere.pt"], "no such model file"),
         (["--data.split.file", "/nowhere.json"], "cannot be read"),
         (["--trainer.max_epochs", "0"], "at least 1"),
         (["--trainer.ema", "2"], "ema must lie"),
