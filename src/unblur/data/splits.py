@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -111,7 +111,7 @@ def make_split(
         return Split(kind, dataset.spec, train, val)
     groups: dict[str, list[str]] = {}
     for name in sorted(counts):
-        # Names that `find_leak` takes for the same one stay together.
+        # Names that `leak_of` takes for the same one stay together.
         shortest = next(ending for ending in reversed(_endings(name)) if ending in counts)
         groups.setdefault(shortest, []).append(name)
     names = sorted(groups)
@@ -200,15 +200,21 @@ class Leak:
 
 
 def find_leak(validated: Split, trained: Split) -> Leak:
-    """The leak when a model trained on `trained` is validated on `validated`.
+    """The leak when a model trained on `trained` is validated on `validated`."""
+    return leak_of(validated.val, trained.train)
+
+
+def leak_of(validated: Mapping[str, int], trained: Collection[str]) -> Leak:
+    """What of the validated sequences, and their numbers of images, stands among those trained on.
 
     Sequences are the same when their names are; one that was read from a folder further down
     (001 instead of train/001) is the same, too.
     """
-    below = {ending for name in trained.train for ending in _endings(name)}
+    known = set(trained)
+    below = {ending for name in known for ending in _endings(name)}
     common = {
         name: images
-        for name, images in validated.val.items()
-        if name in below or not trained.train.keys().isdisjoint(_endings(name))
+        for name, images in validated.items()
+        if name in below or not known.isdisjoint(_endings(name))
     }
-    return Leak(common, len(validated.val), sum(validated.val.values()))
+    return Leak(common, len(validated), sum(validated.values()))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from unblur import __version__
 from unblur.blur import BlurError
-from unblur.data import DataError, Leak, Split, find_leak
+from unblur.data import DataError, Leak, leak_of
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.lpips import Lpips
 from unblur.evaluation.pictures import Shown, show
@@ -316,8 +316,7 @@ def eight_bit(image: Floats) -> NDArray[np.uint8]:
 def _leak(about: About, data: TestSet) -> Leak | None:
     if about.trained_on is None:
         return None
-    trained = Split("sequence", "", dict.fromkeys(about.trained_on, 1), {})
-    return find_leak(Split("sequence", data.name, {}, dict(data.sequences)), trained)
+    return leak_of(data.sequences, about.trained_on)
 
 
 def require_different(labels: Sequence[str], what: str) -> None:

@@ -74,8 +74,10 @@ def _store_in_half(path: Path) -> None:
     conversions = []
     for tensor in graph.initializer:
         weights = onnx.numpy_helper.to_array(tensor)
+        if weights.dtype != np.float32 or weights.size <= 256:
+            continue
         rounded = weights.astype(np.float16)
-        if weights.dtype == np.float32 and np.array_equal(rounded, weights) and weights.size > 256:
+        if np.array_equal(rounded, weights):  # not so constants that the exporter made
             name = tensor.name
             tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, f"{name}{HALF}"))
             conversions.append(

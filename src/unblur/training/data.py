@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,8 @@ from unblur.data import (
     Samples,
     Split,
     averaged,
-    find_leak,
     in_patches,
+    leak_of,
     make_split,
     open_dataset,
     read_split,
@@ -58,11 +57,7 @@ def prepare_pairs(config: DataConfig) -> Prepared:
     dataset = _opened(config, config.train)
     if config.val is not None:
         other = _opened(config, config.val)
-        trained, validated = (Counter(p.sequence for p in each.pairs) for each in (dataset, other))
-        leak = find_leak(
-            Split("sequence", other.spec, {}, dict(validated)),
-            Split("sequence", dataset.spec, dict(trained), {}),
-        )
+        leak = leak_of(dict.fromkeys(other.sequences, 1), dataset.sequences)
         if leak.sequences:
             raise DataError(
                 f"{other.spec}: {len(leak.sequences)} of its sequences, such as "

@@ -70,7 +70,7 @@ def trained_on_before(weights: str | None) -> list[str] | None:
     path = find_model(str(Path(weights).expanduser()))
     if path.suffix.lower() == ".onnx":
         return read_card(path).trained_on
-    return read_training(path).get("trained_on") if path.suffix == ".safetensors" else None
+    return read_training(path).get("trained_on") if path.suffix.lower() == ".safetensors" else None
 
 
 def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
