@@ -20,6 +20,7 @@ from unblur.blur import (
     FrameAverage,
     GaussianBlur,
     Jpeg,
+    Keep,
     LinearLight,
     LinearMotionBlur,
     LogUniform,
@@ -41,6 +42,7 @@ from unblur.blur import (
     WebP,
     aperture_kernel,
     average_frames,
+    build_degradation,
     convolve,
     convolve_kernels,
     gaussian_kernel,
@@ -77,6 +79,7 @@ ALL_STEPS: list[Step] = [
     Sometimes(0.5, (GaussianBlur(1.0),)),
     LinearLight((ShakeBlur(9.0), SensorNoise(0.01))),
     LinearLight((DefocusBlur(2.0),), gamma=2.2),
+    Keep((Jpeg(80),)),
 ]
 BLURS = [s for s in ALL_STEPS if "Blur" in type(s).__name__ or isinstance(s, ObjectMotion)]
 NOT_NOISY = [
@@ -288,6 +291,20 @@ def test_light_and_saturation() -> None:
     assert srgb_to_linear(dim).sum() == pytest.approx(srgb_to_linear(lamp).sum(), rel=1e-3)
     assert bright.sum() > 1.3 * dim.sum()
     assert bright.max() <= 1
+
+
+def test_what_is_kept_belongs_to_the_sharp_photo_too(photo: np.ndarray) -> None:
+    degradation = build_degradation(
+        [{"linear_light": [{"keep": [{"noise": {"read": 0.01}}]}, {"gaussian": {"sigma": 1}}]}]
+    )
+    photo = 0.2 + 0.6 * photo  # nothing is clipped
+    drawn = degradation.draw(np.random.default_rng(0))
+    blurred, sharp = spoil(drawn, photo), spoil(drawn.target, photo)
+    assert not np.array_equal(sharp, photo)
+    again = LinearLight((GaussianBlur(1.0),)).draw(np.random.default_rng(0))
+    assert np.abs(spoil(again, sharp) - blurred).max() < 1e-5
+    alone = build_degradation({"keep": ["camera"]}).draw(np.random.default_rng(0))
+    assert np.array_equal(spoil(alone, photo), spoil(alone.target, photo))
 
 
 def test_varying_blur_varies(photo: np.ndarray) -> None:

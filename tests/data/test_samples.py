@@ -146,6 +146,17 @@ def test_a_crop_is_blurred_by_what_lies_around_it() -> None:
     assert sample["blurred"][:, 0, 16].min() > 0.3
 
 
+def test_what_is_kept_is_in_both(data: Path) -> None:
+    pairs = open_dataset(data / "sharp" / "bsds500" / "test").pairs[:1]
+    for scale in (1.0, 0.7):
+        augmentation = Augmentation(scale=(scale, scale))
+        kept = parse_degradation([{"keep": [{"noise": {"read": 0.02}}]}, "none"])
+        sample = Samples(pairs, kept, crop=64, augmentation=augmentation)[0]
+        plain = Samples(pairs, parse_degradation("none"), crop=64, augmentation=augmentation)[0]
+        assert np.array_equal(sample["blurred"], sample["sharp"])
+        assert 0.01 < np.std(sample["sharp"] - plain["sharp"]) < 0.03
+
+
 def test_augmentation_is_the_same_on_both(scene: np.ndarray) -> None:
     part = scene[300:420, 300:420]
     pair = Pair("p", "p", ArraySource("a", part), ArraySource("b", part.copy()))

@@ -49,6 +49,7 @@ from unblur.blur.parameters import Choice, LogUniform, Parameter
 from unblur.blur.steps import (
     STEPS,
     Drawn,
+    Keep,
     LinearLight,
     OneOf,
     Sequential,
@@ -68,6 +69,7 @@ __all__ = [
     "FrameAverage",
     "GaussianBlur",
     "Jpeg",
+    "Keep",
     "Kernel",
     "KernelBlur",
     "LinearLight",

@@ -20,7 +20,7 @@ from unblur.blur.arrays import Image, is_tensor, namespace
 from unblur.blur.camera import to_eight_bit, to_float
 from unblur.blur.errors import BlurError
 from unblur.blur.frames import FrameAverage
-from unblur.blur.steps import STEPS, Drawn, OneOf, Sequential, Step
+from unblur.blur.steps import STEPS, Drawn, OneOf, Sequential, Step, unchanged
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 _LONGEST_FILE = 100_000  # bytes
@@ -71,9 +71,14 @@ class Degradation:
 
 
 def spoil(drawn: Drawn, image: Image) -> Image:
-    """Apply a drawn step to an H×W×3 array; uint8 stays uint8, rounded."""
+    """Apply a drawn step to an H×W×3 array; uint8 stays uint8, rounded.
+
+    `drawn.target` makes what it should become again, of the same array.
+    """
     if image.ndim != 3 or image.shape[2] != 3:
         raise BlurError(f"a photo is H×W×3, got {image.shape}")
+    if drawn.apply is unchanged:
+        return image
     if image.dtype == np.uint8:
         return to_eight_bit(drawn(to_float(image)))
     if not np.issubdtype(image.dtype, np.floating):

@@ -28,6 +28,11 @@ Record = dict[str, Any]
 _NOT_CONVOLUTIONS = {"resize", "sharpen", "saturation"}
 
 
+def unchanged(image: Image) -> Image:
+    """What a step does that does nothing."""
+    return image
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A step with every random choice made.
@@ -37,6 +42,7 @@ class Drawn:
     kernels: those that were drawn, in order.
     reach: how many pixels away a pixel's surroundings can matter to it.
     uniform: whether each kernel acts alike on the whole photo.
+    sharp: what of it belongs to the sharp photo itself; nothing, unless there is a `keep`.
     """
 
     apply: Callable[[Image], Image]
@@ -44,9 +50,15 @@ class Drawn:
     kernels: tuple[Kernel, ...] = ()
     reach: int = 0
     uniform: bool = True
+    sharp: Callable[[Image], Image] = unchanged
 
     def __call__(self, image: Image) -> Image:
         return self.apply(image)
+
+    @property
+    def target(self) -> Drawn:
+        """What makes the photo that the spoiled one should become again."""
+        return Drawn(self.sharp)
 
     @property
     def kernel(self) -> Kernel | None:
@@ -68,10 +80,6 @@ def flat_records(records: Sequence[Record]) -> list[Record]:
 def _combinations(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
     """Every way to take one alternative of each step."""
     return list(product(*(step.alternatives() for step in steps)))
-
-
-def _unchanged(image: Image) -> Image:
-    return image
 
 
 class Step(ABC):
@@ -108,16 +116,21 @@ def chain(drawn: Sequence[Drawn]) -> Drawn:
     if len(drawn) == 1:
         return drawn[0]
 
-    def apply(image: Image) -> Image:
-        return reduce(lambda current, step: step.apply(current), drawn, image)
-
     return Drawn(
-        apply,
+        _one_after_another([step.apply for step in drawn]),
         sum((step.records for step in drawn), ()),
         sum((step.kernels for step in drawn), ()),
         sum(step.reach for step in drawn),
         all(step.uniform for step in drawn),
+        _one_after_another([step.sharp for step in drawn]),
     )
+
+
+def _one_after_another(functions: Sequence[Callable[[Image], Image]]) -> Callable[[Image], Image]:
+    needed = [function for function in functions if function is not unchanged]
+    if not needed:
+        return unchanged
+    return lambda image: reduce(lambda current, function: function(current), needed, image)
 
 
 @register("none")
@@ -126,7 +139,7 @@ class Unchanged(Step):
     """Leaves the photo as it is; an alternative among others."""
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        return Drawn(_unchanged, ({"step": self.name},))
+        return Drawn(unchanged, ({"step": self.name},))
 
 
 @register("sequence")
@@ -201,7 +214,26 @@ class Sometimes(Step):
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         happens = rng.random() < self.chance
-        return chain([step.draw(rng) for step in self.steps]) if happens else Drawn(_unchanged)
+        return chain([step.draw(rng) for step in self.steps]) if happens else Drawn(unchanged)
+
+
+@register("keep")
+@dataclass(frozen=True)
+class Keep(Step):
+    """Steps that belong to the sharp photo itself and should stay: the sharp one has them, too.
+
+    Such as the noise of a photo that is not blurred.
+    """
+
+    steps: tuple[Step, ...]
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        inner = chain([step.draw(rng) for step in self.steps])
+        record = {"step": self.name, "steps": list(inner.records)}
+        return Drawn(inner.apply, (record,), (), inner.reach, inner.uniform, inner.apply)
+
+    def alternatives(self) -> list[Step]:
+        return [replace(self, steps=steps) for steps in _combinations(self.steps)]
 
 
 @register("linear_light")
@@ -222,16 +254,22 @@ class LinearLight(Step):
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         inner = chain([step.draw(rng) for step in self.steps])
+        record = {"step": self.name, "gamma": self.gamma or "srgb", "steps": list(inner.records)}
+        apply, sharp = self._in_light(inner.apply), self._in_light(inner.sharp)
+        return Drawn(apply, (record,), inner.kernels, inner.reach, inner.uniform, sharp)
+
+    def _in_light(self, function: Callable[[Image], Image]) -> Callable[[Image], Image]:
         gamma = self.gamma
+        if function is unchanged:
+            return unchanged
+        if gamma is None:
+            return lambda image: linear_to_srgb(function(srgb_to_linear(image)))
 
-        def apply(image: Image) -> Image:
-            if gamma is None:
-                return linear_to_srgb(inner(srgb_to_linear(image)))
+        def with_gamma(image: Image) -> Image:
             clip = namespace(image).clip
-            return clip(inner(clip(image, 0, 1) ** gamma), 1e-9, 1) ** (1 / gamma)
+            return clip(function(clip(image, 0, 1) ** gamma), 1e-9, 1) ** (1 / gamma)
 
-        record = {"step": self.name, "gamma": gamma or "srgb", "steps": list(inner.records)}
-        return Drawn(apply, (record,), inner.kernels, inner.reach, inner.uniform)
+        return with_gamma
 
     def alternatives(self) -> list[Step]:
         return [replace(self, steps=steps) for steps in _combinations(self.steps)]

@@ -100,7 +100,9 @@ def synthesize(
         sharp = pair.sharp.load()
         frames = pair.blurred if degradation.frames is not None else None
         given = sharp if frames is None else frames.load()
-        sides = {"blur": spoil(drawn, given)} | ({} if only_blurred else {"sharp": sharp})
+        sides = {"blur": spoil(drawn, given)}
+        if not only_blurred:
+            sides["sharp"] = spoil(drawn.target, sharp)
         places = {}
         for side, pixels in sides.items():
             content, file = encode_png(pixels), _file(side, name, ".png")

@@ -67,6 +67,7 @@ def _cell(pair: Pair, degradation: Degradation | None, seed: int, crop: int) -> 
     if degradation is not None:
         drawn = degradation.draw(rng)
         blurred, kernels = spoil(drawn, blurred), drawn.kernels
+        sharp = spoil(drawn.target, sharp)
         words = words or describe(drawn.records)
     if blurred.shape != sharp.shape:
         raise DataError(f"{pair.sharp.label}: its blurred partner has another size")

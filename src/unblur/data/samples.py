@@ -178,8 +178,8 @@ class Samples:
         # With its surroundings, so that blur comes from outside the crop as well.
         patch, corner = _region(given, place, crop, drawn.reach)
         inside = np.s_[corner[0] : corner[0] + crop[0], corner[1] : corner[1] + crop[1]]
-        clean = patch[inside] if given is sharp else _region(sharp, place, crop, 0)[0]
-        return spoil(drawn, patch)[inside], clean
+        clean = patch if given is sharp else _region(sharp, place, crop, drawn.reach)[0]
+        return spoil(drawn, patch)[inside], spoil(drawn.target, clean)[inside]
 
     def _corner(self, room: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
         if self.augmentation is None:

@@ -93,6 +93,7 @@ class Case:
         kernel = None
         if self.drawn is not None:
             given, records = spoil(self.drawn, given), self.drawn.records
+            sharp = spoil(self.drawn.target, sharp)
             kernel = self.drawn.kernel if self.pair.blurred is None else None
         elif self.pair.kernel is not None and Path(self.pair.kernel).is_file():
             kernel = read_kernel(Path(self.pair.kernel))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import math
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,6 +41,9 @@ _HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics (ITU-T H.273)
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 _SEEK_BEFORE = (0.0, 2.0, 15.0)  # seconds before a time that a jump to it is tried from
 _MOST_DAMAGED = 10_000  # packets
+# They store when a frame is decoded, not when it is shown: frames that are shown in another order
+# than they are stored in get the stored times one after another.
+_WITHOUT_TIMES = {"avi", "asf"}
 _OF_THE_OLD_STREAM = {"encoder", "duration"}
 _READ_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,nut,ogg,gxf,mxf"
@@ -127,7 +131,7 @@ class VideoReader:
                 raise ImageError(
                     f"{path}: is HDR ({name}), which is not supported; convert it to SDR first"
                 )
-            self._first = self._peek()
+            self._begin, self._first = self._peek()
         except BaseException:
             self._container.close()
             raise
@@ -139,11 +143,11 @@ class VideoReader:
                 return stream
         raise ImageError(f"{self.path}: holds no video")
 
-    def _peek(self) -> Any:
-        """The first frame, which knows more than the header."""
+    def _peek(self) -> tuple[int, Any]:
+        """The first frame and its time, which know more than the header."""
         with _open(self._av, self.path) as container:
-            for _, frame in self._decoded(container, None):
-                return frame
+            for pts, frame in self._decoded(container, None):
+                return pts, frame
         raise ImageError(f"{self.path}: not one of its frames can be decoded")
 
     def __enter__(self) -> VideoReader:
@@ -188,7 +192,7 @@ class VideoReader:
     @property
     def start(self) -> int:
         """When the first frame is shown, in the stream's time base."""
-        return int(self._first.pts or 0)
+        return self._begin
 
     @property
     def rate(self) -> Fraction:
@@ -245,8 +249,8 @@ class VideoReader:
         A jump into a clip may end behind the time that was asked for, or at a frame whose
         predecessors are needed: then it starts from further before, in the end from the beginning.
         """
-        # AVI has no times of frames that are shown in another order than they are stored in.
-        from_beginning = first <= self.start or self._container.format.name == "avi"
+        # A jump would lose count of those that have no times of their own.
+        from_beginning = first <= self.start or self._container.format.name in _WITHOUT_TIMES
         for seconds in (None,) if from_beginning else (*_SEEK_BEFORE, None):
             with _open(self._av, self.path) as container:
                 if seconds is not None:
@@ -268,17 +272,22 @@ class VideoReader:
         stream = self._main_stream(container)
         errors = (self._av.error.InvalidDataError, self._av.error.FFmpegError)
         packets = container.demux(stream)
+        stored: deque[int] | None = deque() if container.format.name in _WITHOUT_TIMES else None
         previous: int | None = None
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if stored is not None and packet.dts is not None and packet.size:
+                    stored.append(packet.dts)
                 frames = packet.decode()
             except self._av.error.EOFError:
                 return
             except errors:
                 self.damaged += 1
+                if stored:
+                    stored.pop()
                 if self.damaged > _MOST_DAMAGED:
                     raise ImageError(f"{self.path}: too much of it is damaged") from None
                 continue
@@ -286,6 +295,8 @@ class VideoReader:
                 if frame.pts is None and previous is None and sought is not None:
                     return  # who knows where this is
                 pts = frame.pts
+                if stored is not None:
+                    pts = stored.popleft() if stored else None
                 if pts is None or (previous is not None and pts <= previous):
                     pts = (stream.start_time or 0) if previous is None else previous + self.step
                 previous = pts
