@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel
+from unblur.models.initial import keep_variance
 from unblur.models.registry import ConfigError, register
 from unblur.models.statistics import InstanceNorm
 
 Norm = Literal["instance"] | None
+_SLOPE = 0.2
 
 
 class DSConv(nn.Module):
@@ -32,9 +34,12 @@ class DSConv(nn.Module):
         )
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
         self.norm = InstanceNorm(out_channels) if norm else nn.Identity()
+        if norm is None:
+            keep_variance(self.depthwise)
+            keep_variance(self.pointwise, _SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.pointwise(self.depthwise(x))), 0.2)
+        return F.leaky_relu(self.norm(self.pointwise(self.depthwise(x))), _SLOPE)
 
 
 class LightResBlock(nn.Module):
@@ -59,6 +64,8 @@ class LightEncoder(nn.Module):
         self.downsample = nn.Conv2d(
             out_channels, out_channels, 4, 2, padding=1, padding_mode="reflect", bias=False
         )
+        if norm is None:
+            keep_variance(self.downsample)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         skip = self.res(self.conv(x))
