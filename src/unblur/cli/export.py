@@ -68,6 +68,7 @@ def export(
 _PEOPLE_KNOW = {
     "version",
     "description",
+    "limits",
     "licence",
     "training_data",
     "trained_on",

@@ -50,7 +50,12 @@ def models(
         table.add_column(overflow="fold")
         if card.description:
             table.add_row("what", escape(card.description))
-        table.add_row("network", escape(f"{card.architecture}, {card.parameters:,} parameters"))
+        if card.limits:
+            table.add_row("limits", escape(card.limits))
+        network = f"{card.architecture}, {card.parameters:,} parameters"
+        if card.macs_per_megapixel:
+            network += f", {card.macs_per_megapixel / 1e9:.0f} GMAC per megapixel"
+        table.add_row("network", escape(network))
         table.add_row("file", escape(f"{path.stat().st_size / 1e6:.1f} MB, {card.dtype}"))
         table.add_row("licence", escape(card.licence))
         table.add_row("training data", escape(card.training_data))

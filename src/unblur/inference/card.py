@@ -26,6 +26,8 @@ class ModelCard:
     weights_sha256: hash of the weights, by name, in float32.
     trained_on: the sequences of its training data, where they are known.
     measured: dB by data set, `{"set": {"psnr_input": …, "psnr": …}}`.
+    limits: what it cannot do, in plain words.
+    macs_per_megapixel: multiply-accumulates of its convolutions for a megapixel of photo.
     seconds_per_megapixel: measured, `{"onnxruntime, 2 cores of …": 0.4}`.
     """
 
@@ -36,7 +38,9 @@ class ModelCard:
     description: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
+    limits: str = ""
     parameters: int = 0
+    macs_per_megapixel: int = 0
     size_multiple: int = 1
     min_size: int = 1
     overlap: int = 0
@@ -85,7 +89,7 @@ class ModelCard:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**50
 
 
 def _refuse(constant: str) -> None:

@@ -18,6 +18,7 @@ from unblur.models.analysis import (
     largest_feature_bytes,
     needed_overlap,
     receptive_field,
+    summarize,
 )
 from unblur.models.deploy import DeployedModel
 
@@ -75,6 +76,7 @@ def describe(
         architecture=architecture,
         options=options,
         parameters=count_parameters(network),
+        macs_per_megapixel=round(1e6 * summarize(network, with_field=False).macs_per_pixel),
         size_multiple=network.size_multiple,
         min_size=network.min_size,
         overlap=overlap,

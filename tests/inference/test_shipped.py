@@ -1,0 +1,96 @@
+"""The models in the package: small files, honest cards, the same result always, no harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unblur import Deblurrer, list_models, metrics
+from unblur.blur import parse_degradation, spoil
+from unblur.data import open_dataset
+from unblur.inference.models import find_model
+
+LARGEST = {"small": 10e6, "base": 40e6}  # bytes
+CARDS = [pytest.param(card, id=card.name) for card in list_models()]
+
+
+@pytest.fixture(scope="module")
+def photos(data: Path) -> list[np.ndarray]:
+    """None of them was trained on."""
+    pairs = open_dataset(data / "sharp" / "bsds500" / "test").pairs
+    return [pair.sharp.load() for pair in pairs[::10]]
+
+
+@pytest.fixture(scope="module", params=[card.name for card in list_models()])
+def deblurrer(request: pytest.FixtureRequest) -> Deblurrer:
+    return Deblurrer(request.param, runtime="onnxruntime")
+
+
+def blurred(photo: np.ndarray, blur: str | list[Any], seed: int = 0) -> np.ndarray:
+    return spoil(parse_degradation(blur).draw(np.random.default_rng(seed)), photo)
+
+
+def psnr(image: np.ndarray, sharp: np.ndarray) -> float:
+    return metrics.psnr(image / np.float32(255), sharp / np.float32(255))
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_files_and_cards(card) -> None:  # type: ignore[no-untyped-def]
+    assert find_model(card.name).stat().st_size <= LARGEST[card.name]
+    assert card.description
+    assert card.limits
+    assert card.licence == "MIT"
+    assert "BSDS500" in card.training_data
+    assert card.trained_on
+    assert card.macs_per_megapixel > 1e9
+    assert card.seconds_per_megapixel
+    assert len(card.weights_sha256) == 64
+    assert card.statistics == 0  # tiles agree
+    assert len(card.measured) >= 8
+    for values in card.measured.values():
+        assert values["psnr"] > 0
+
+
+def test_the_same_result_always(deblurrer: Deblurrer, photos: list[np.ndarray]) -> None:
+    photo = blurred(photos[0], "gaussian:sigma=1.2")
+    first = deblurrer.restore_pixels(photo)
+    again = Deblurrer(deblurrer.card.name, runtime="onnxruntime").restore_pixels(photo)
+    assert np.array_equal(first, again)
+    assert np.array_equal(first, deblurrer.restore_pixels(photo))
+
+
+@pytest.mark.parametrize("blur", ["none", "gaussian:size=3,sigma=0.3"])
+def test_sharp_photos_stay_as_they_are(
+    blur: str, deblurrer: Deblurrer, photos: list[np.ndarray]
+) -> None:
+    kept = [psnr(deblurrer.restore_pixels(blurred(photo, blur)), photo) for photo in photos]
+    assert np.mean(np.minimum(kept, 100)) > 50
+
+
+@pytest.mark.parametrize(
+    ("blur", "gain"),
+    [
+        ("gaussian:size=7,sigma=1", 1.5),
+        ("gaussian:size=11,sigma=1.6", 1.5),
+        ([{"linear_light": [{"defocus": {"radius": 3}}]}], 1.0),
+        (
+            [
+                {"linear_light": [{"shake": {"extent": 8, "exposure": 0.5}}]},
+                {"noise": {"read": 0.004}},
+            ],
+            0.2,
+        ),
+    ],
+)
+def test_blurred_photos_gain(
+    blur: str | list[Any], gain: float, deblurrer: Deblurrer, photos: list[np.ndarray]
+) -> None:
+    gains = []
+    for seed, photo in enumerate(photos):
+        given = blurred(photo, blur, seed)
+        gains.append(psnr(deblurrer.restore_pixels(given), photo) - psnr(given, photo))
+    assert np.mean(gains) > gain
+    assert min(gains) > -0.1
