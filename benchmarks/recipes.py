@@ -33,6 +33,8 @@ FEW_BLOCKS = [
     *["--network.options.num_blocks", "5", "--data.batch_size", "8"],
     *["--data.epoch_length", "4000", "--trainer.max_steps", "1000"],
 ]
+# Its normalisation spoils a copy of the input by as much as batches differ from one another.
+STEADY = ["--data.batch_size", "32", "--optimizer.lr", "1e-4"]
 # Recipe → (what to override here, the published figure, on its own full data).
 RUNS: dict[str, tuple[list[str], str]] = {
     "gopro_light_unet": (GOPRO, "31.15 crop, 29.57 full-res (V3)"),
@@ -52,7 +54,7 @@ RUNS: dict[str, tuple[list[str], str]] = {
     "cifar10_rednet30": ([], "33.52, SSIM 0.9258"),
     "cifar10_ms_wgan": (FEW_BLOCKS, "31.49, SSIM 0.9054"),
     "cifar10_rednet30_wgan": ([], "31.98, SSIM 0.9012"),
-    "reds_resnet16": (BLURRIER, "29.49, SSIM 0.8554"),
+    "reds_resnet16": ([*BLURRIER, *STEADY], "29.49, SSIM 0.8554"),
     "reds_unet16": (REDS, "30.41, SSIM 0.8646"),
     "reds_rednet30": (REDS, "31.98, SSIM 0.8976"),
     "reds_ms_wgan": ([*BLURRIER, *FEW_BLOCKS], "27.11, SSIM 0.8031"),

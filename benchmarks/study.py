@@ -42,6 +42,7 @@ def naf(width: int) -> tuple[str, dict[str, Any]]:
 
 
 FLAT: Any = {"encoder": [1, 2, 2, 4], "decoder": [1, 2, 2]}
+FINE: Any = {"encoder": [2, 2, 2, 4], "decoder": [4, 2, 2]}
 DEEP: Any = {"encoder": [1, 2, 4, 6], "decoder": [1, 2, 3]}
 # The norm-free blocks of the two coarsest levels are replaced by twice as many gated ones.
 GATED: Any = {"encoder": [1, 2, 4, 8], "decoder": [1, 2, 4], "gated_levels": 2}
@@ -49,6 +50,9 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"unshuffle {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **FLAT) for w in (16, 24, 32)},
     **{f"deep {w}": unshuffle(w, 2 * w, 4 * w, 8 * w, **DEEP) for w in (16, 24, 32)},
     **{f"gated {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **GATED) for w in (16, 24, 32)},
+    "unshuffle 24, modulated": unshuffle(24, 48, 96, 144, modulated=True, **FLAT),
+    "unshuffle 24, fine": unshuffle(24, 48, 96, 144, **FINE),
+    "unshuffle 24, fine, modulated": unshuffle(24, 48, 96, 144, modulated=True, **FINE),
     "unshuffle 24, confidence": unshuffle(24, 48, 96, 144, confidence=True, **FLAT),
     "from 1-4 48": unshuffle(48, 96, 128, encoder=[3, 3, 4], decoder=[3, 3], factor=4),
     "from 1-4 64": unshuffle(64, 128, 192, encoder=[2, 4, 6], decoder=[2, 3], factor=4),

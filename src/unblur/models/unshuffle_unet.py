@@ -51,6 +51,8 @@ class UnshuffleUNet(RestorationModel):
     decoder_blocks: residual blocks on the way up, for each level but the last.
     factor: of the pixel-unshuffle; the first level has 1/factor of the resolution.
     gated_levels: so many of the coarsest levels consist of gated blocks.
+    modulated: on the way up, the coarser level also scales the channels that come across from the
+        encoder: what is seen of the blur chooses the filters that undo it.
     confidence: a map between 0 and 1, learned like all else, multiplies the residual, so that
         nothing is easier to learn than to leave a pixel alone.
     """
@@ -62,6 +64,7 @@ class UnshuffleUNet(RestorationModel):
         decoder_blocks: Sequence[int] = (1, 2, 2),
         factor: int = 2,
         gated_levels: int = 0,
+        modulated: bool = False,
         confidence: bool = False,
     ) -> None:
         super().__init__()
@@ -85,6 +88,11 @@ class UnshuffleUNet(RestorationModel):
         steps = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
         self.ups = nn.ModuleList([nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps])
+        self.scales = nn.ModuleList(
+            [nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps if modulated]
+        )
+        for weights in self.scales.parameters():
+            nn.init.zeros_(weights)
         self.decoders = nn.ModuleList(map(_blocks, widths[:-1], decoder_blocks, gated[:-1]))
         self.output = nn.Conv2d(widths[0], (3 + confidence) * factor**2, 3, padding=1)
         nn.init.zeros_(self.output.weight)
@@ -110,14 +118,18 @@ class UnshuffleUNet(RestorationModel):
         with torch.no_grad():
             for name, target in own.items():
                 source = known.get(name)
-                if source is None:
+                if name.startswith("scales") and source is None:
+                    target.zero_()
+                elif source is None:
                     block, layer, _ = name.rsplit(".", 2)
                     if layer == "conv2" and isinstance(self.get_submodule(block), PlainResBlock):
                         target.zero_()  # new gated blocks pass on what they get as they are
                 elif source.ndim == 1:
                     target[: len(source)] = source
                 else:
-                    turned = name.startswith("ups")  # whose weights are inputs × outputs
+                    turned = name.startswith(
+                        ("ups", "scales")
+                    )  # whose weights are inputs × outputs
                     new, old = (w.transpose(0, 1) if turned else w for w in (target, source))
                     outputs, inputs = old.shape[:2]
                     new[:outputs, inputs:] = 0
@@ -132,7 +144,10 @@ class UnshuffleUNet(RestorationModel):
             features = down(features)
         features = self.encoders[-1](features)
         for level in reversed(range(len(skips))):
-            features = self.decoders[level](self.ups[level](features) + skips[level])
+            skip = skips[level]
+            if self.scales:
+                skip = skip + skip * self.scales[level](features)
+            features = self.decoders[level](self.ups[level](features) + skip)
         change = F.pixel_shuffle(self.output(features), self.factor)
         if self.confidence:
             change = change[:, :3] * torch.sigmoid(change[:, 3:])
