@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -107,6 +108,7 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     [
         ("unshuffle_unet", {"gated_levels": 2, "confidence": True}),
         ("unshuffle_unet", {"factor": 4, "confidence": True}),
+        ("unshuffle_unet", {"modulated": True}),
         ("late_fusion_unet", {"width": 8}),
         ("res_unet", {"width": 8}),
         ("rednet30", {"width": 8}),
@@ -141,6 +143,27 @@ def test_fresh_residual_networks_are_the_identity(name: str) -> None:
     model = create_model(name).eval()
     with torch.no_grad():
         assert torch.equal(model(x), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("resnet16", 38), ("unet16", 20), ("plain_cnn", 20), ("rednet30", 20)]
+)
+def test_others_begin_near_a_copy(name: str, least: float, scene: np.ndarray) -> None:
+    x = torch.from_numpy(scene[200:328, 300:428].copy()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        error = (create_model(name).eval()(x) - x).square().mean()
+    assert -10 * float(error.log10()) > least
+
+
+def test_the_signal_survives_without_norm(scene: np.ndarray) -> None:
+    x = torch.from_numpy(scene[200:328, 300:428].copy()).permute(2, 0, 1)[None] / 255
+    model = create_model("light_unet", start_filters=16, norm=None)
+    assert isinstance(model.output, torch.nn.Module)
+    seen = []
+    model.output.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    with torch.no_grad():
+        model(x)
+    assert 0.1 < float(seen[0].std((2, 3)).mean()) < 5
 
 
 def test_wgan_generators_stay_in_their_range() -> None:
@@ -202,6 +225,7 @@ LITTLE = {"widths": [4, 8, 12], "encoder_blocks": [1, 1, 2], "decoder_blocks": [
         {**LITTLE, "widths": [6, 8, 20]},
         {**LITTLE, "encoder_blocks": [2, 1, 5], "decoder_blocks": [1, 3]},
         {"widths": [8, 16, 24], "encoder_blocks": [2, 2, 4], "decoder_blocks": [2, 2]},
+        {**LITTLE, "widths": [6, 8, 12], "modulated": True},
     ],
 )
 @pytest.mark.parametrize("gated_levels", [0, 1])
@@ -224,6 +248,20 @@ def test_a_network_that_grew_restores_as_before_and_learns(larger: dict, gated_l
         (grown(photo) - 0.5).square().sum().backward()
         optimizer.step()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in grown.parameters())
+
+
+def test_a_modulated_network_grows() -> None:
+    torch.manual_seed(0)
+    trained = create_model("unshuffle_unet", **LITTLE, modulated=True)
+    for weights in (*trained.scales.parameters(), trained.output.weight):
+        torch.nn.init.normal_(weights, std=0.1)
+    grown = create_model("unshuffle_unet", **LITTLE | {"widths": [6, 9, 20]}, modulated=True)
+    grown.begin_with(trained)
+    photo = torch.rand(2, 3, 40, 48)
+    assert torch.allclose(grown(photo), trained(photo), atol=1e-5)
+    plain = create_model("unshuffle_unet", **LITTLE)
+    with pytest.raises(ConfigError, match="more, or other"):
+        plain.begin_with(trained)
 
 
 @pytest.mark.parametrize(
