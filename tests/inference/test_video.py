@@ -306,6 +306,25 @@ def test_frames_that_depend_on_later_ones(
     assert np.abs(np.subtract(levels, given[22:32])).max() <= 2
 
 
+@pytest.mark.parametrize("extension", [".avi", ".wmv"])
+def test_lost_frames_shift_no_others(extension: str, scene: np.ndarray, tmp_path: Path) -> None:
+    whole, cut = tmp_path / f"whole{extension}", tmp_path / f"cut{extension}"
+    reordered(whole, scene, g="12", bf="2")
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if packet.dts is not None and number >= 5:
+                packet.stream = stream
+                target.mux(packet)
+    with VideoReader(whole, 10**6) as reader:
+        times = {round(float(f.pixels.mean())): f.pts for f in reader.frames(reader.start)}
+    with VideoReader(cut, 10**6) as reader:
+        left = {round(float(f.pixels.mean())): f.pts for f in reader.frames(reader.start)}
+    shifts = {times[level] - pts for level, pts in left.items() if level in times}
+    assert len(left) > 30
+    assert max(shifts) - min(shifts) <= 1  # milliseconds, of WMV
+
+
 def test_names_of_clips(clip: Maker, small: Deblurrer, tmp_path: Path) -> None:
     path = clip(frames=2)
     for name in ("12:30.mp4", "夏" * 82 + ".mp4", "50 %d.mp4"):

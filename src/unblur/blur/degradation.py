@@ -77,10 +77,9 @@ def spoil(drawn: Drawn, image: Image) -> Image:
     """
     if image.ndim != 3 or image.shape[2] != 3:
         raise BlurError(f"a photo is H×W×3, got {image.shape}")
-    if drawn.apply is unchanged:
-        return image
     if image.dtype == np.uint8:
-        return to_eight_bit(drawn(to_float(image)))
+        unspoiled = drawn.apply is unchanged
+        return image.copy() if unspoiled else to_eight_bit(drawn(to_float(image)))
     if not np.issubdtype(image.dtype, np.floating):
         raise BlurError(f"a photo is uint8 or floats in [0, 1], got {image.dtype}")
     return np.clip(drawn(image.astype(np.float32)), 0, 1).astype(image.dtype)

@@ -13,7 +13,7 @@ from unblur.blur.convolution import convolve
 from unblur.blur.errors import BlurError
 from unblur.blur.kernel_blurs import KernelBlur
 from unblur.blur.parameters import Parameter, draw, draw_count, require
-from unblur.blur.steps import Drawn, Record, Step, register
+from unblur.blur.steps import Drawn, Record, Step, register, unchanged
 
 
 def _masks(coarse: NDArray[np.float32], image: Image) -> Image:
@@ -49,6 +49,8 @@ class VaryingBlur(Step):
         parts = [self.blur.draw(rng) for _ in range(draw_count(self.count, rng))]
         if any(len(part.kernels) > 1 for part in parts):
             raise BlurError("varying blends single kernels, not steps of several")
+        if any(part.sharp is not unchanged for part in parts):
+            raise BlurError("varying blends what blurs: put keep before or after it")
         seed = int(rng.integers(2**32))
         shape = (self.grid, self.grid, len(parts))
         coarse = np.random.default_rng(seed).standard_normal(shape, np.float32)

@@ -272,6 +272,7 @@ class VideoReader:
         stream = self._main_stream(container)
         errors = (self._av.error.InvalidDataError, self._av.error.FFmpegError)
         packets = container.demux(stream)
+        stream.codec_context.copy_opaque = True
         stored: deque[int] | None = deque() if container.format.name in _WITHOUT_TIMES else None
         previous: int | None = None
         while True:
@@ -281,6 +282,7 @@ class VideoReader:
                     return
                 if stored is not None and packet.dts is not None and packet.size:
                     stored.append(packet.dts)
+                    packet.opaque = packet.dts
                 frames = packet.decode()
             except self._av.error.EOFError:
                 return
@@ -296,11 +298,19 @@ class VideoReader:
                     return  # who knows where this is
                 pts = frame.pts
                 if stored is not None:
-                    pts = stored.popleft() if stored else None
+                    pts = _next_time(stored, frame)
                 if pts is None or (previous is not None and pts <= previous):
                     pts = (stream.start_time or 0) if previous is None else previous + self.step
                 previous = pts
                 yield pts, frame
+
+
+def _next_time(stored: deque[int], frame: Any) -> int | None:
+    """The next of the stored times, after those of packets that no frame came of."""
+    if frame.key_frame and frame.opaque is not None:
+        while stored and stored[0] < frame.opaque:
+            stored.popleft()
+    return stored.popleft() if stored else None
 
 
 class SegmentWriter:

@@ -31,7 +31,7 @@ def copy_image(*convs: nn.Conv2d, source: int = 0) -> None:
 
 @torch.no_grad()
 def copy_channels(conv: Conv, channels: int, source: int = 0) -> None:
-    """Let a convolution's first outputs be its inputs from `source` on."""
+    """Let a convolution's first outputs be its inputs from `source` on (0 if it is transposed)."""
     quieten(conv, channels)
     height, width = conv.kernel_size
     for channel in range(channels):

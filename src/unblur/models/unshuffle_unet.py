@@ -118,9 +118,7 @@ class UnshuffleUNet(RestorationModel):
         with torch.no_grad():
             for name, target in own.items():
                 source = known.get(name)
-                if name.startswith("scales") and source is None:
-                    target.zero_()
-                elif source is None:
+                if source is None:  # new scales are zero already
                     block, layer, _ = name.rsplit(".", 2)
                     if layer == "conv2" and isinstance(self.get_submodule(block), PlainResBlock):
                         target.zero_()  # new gated blocks pass on what they get as they are
