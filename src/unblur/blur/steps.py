@@ -77,11 +77,6 @@ def flat_records(records: Sequence[Record]) -> list[Record]:
     return flat
 
 
-def _combinations(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
-    """Every way to take one alternative of each step."""
-    return list(product(*(step.alternatives() for step in steps)))
-
-
 class Step(ABC):
     """One way of spoiling a photo; a subclass is a frozen dataclass of its parameters."""
 
@@ -153,7 +148,8 @@ class Sequential(Step):
         return chain([step.draw(rng) for step in self.steps])
 
     def alternatives(self) -> list[Step]:
-        return [replace(self, steps=steps) for steps in _combinations(self.steps)]
+        combinations = product(*(step.alternatives() for step in self.steps))
+        return [replace(self, steps=steps) for steps in combinations]
 
 
 @register("shuffled")
@@ -219,33 +215,27 @@ class Sometimes(Step):
 
 @register("keep")
 @dataclass(frozen=True)
-class Keep(Step):
+class Keep(Sequential):
     """Steps that belong to the sharp photo itself and should stay: the sharp one has them, too.
 
     Such as the noise of a photo that is not blurred.
     """
 
-    steps: tuple[Step, ...]
-
     def draw(self, rng: np.random.Generator) -> Drawn:
-        inner = chain([step.draw(rng) for step in self.steps])
+        inner = super().draw(rng)
         record = {"step": self.name, "steps": list(inner.records)}
         return Drawn(inner.apply, (record,), (), inner.reach, inner.uniform, inner.apply)
-
-    def alternatives(self) -> list[Step]:
-        return [replace(self, steps=steps) for steps in _combinations(self.steps)]
 
 
 @register("linear_light")
 @dataclass(frozen=True)
-class LinearLight(Step):
+class LinearLight(Sequential):
     """Steps that happen to light, before the camera turns it into code values.
 
     gamma: the exponent of the camera's curve; sRGB's own curve when None. What has become brighter
     than white, or darker than black, is clipped afterwards, as a sensor does.
     """
 
-    steps: tuple[Step, ...]
     gamma: float | None = None
 
     def __post_init__(self) -> None:
@@ -253,7 +243,7 @@ class LinearLight(Step):
             raise BlurError(f"gamma must be between 1 and 4, got {self.gamma:g}")
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        inner = chain([step.draw(rng) for step in self.steps])
+        inner = super().draw(rng)
         record = {"step": self.name, "gamma": self.gamma or "srgb", "steps": list(inner.records)}
         apply, sharp = self._in_light(inner.apply), self._in_light(inner.sharp)
         return Drawn(apply, (record,), inner.kernels, inner.reach, inner.uniform, sharp)
@@ -270,6 +260,3 @@ class LinearLight(Step):
             return clip(function(clip(image, 0, 1) ** gamma), 1e-9, 1) ** (1 / gamma)
 
         return with_gamma
-
-    def alternatives(self) -> list[Step]:
-        return [replace(self, steps=steps) for steps in _combinations(self.steps)]
