@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unblur.blur import (
+    BlurError,
     add_noise,
     blur_photo,
     compress,
@@ -15,9 +18,12 @@ from unblur.blur import (
     defocus_kernel,
     gaussian_kernel,
     linear_to_srgb,
+    parse_degradation,
     shake_kernel,
     srgb_to_linear,
+    sway_kernel,
 )
+from unblur.blur.kernels import Centre
 
 
 @settings(max_examples=60, deadline=None)
@@ -35,6 +41,54 @@ def test_shake_kernels(seed: int, extent: float, exposure: float) -> None:
     y, x = np.mgrid[:side, :side] - side // 2
     assert abs((kernel * y).sum()) < 0.02
     assert abs((kernel * x).sum()) < 0.02
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    extent=st.floats(1, 40),
+    smoothness=st.floats(0.05, 10),
+    frames=st.none() | st.integers(2, 15),
+)
+def test_sway_kernels(seed: int, extent: float, smoothness: float, frames: int | None) -> None:
+    def kernel(centre: Centre) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        return sway_kernel(rng, extent, smoothness, frames, centre=centre)
+
+    for centre in get_args(Centre):
+        side = kernel(centre).shape[0]
+        assert side % 2 == 1
+        assert side <= 2 * extent + 7
+        assert kernel(centre).min() >= 0
+        assert kernel(centre).sum() == pytest.approx(1, abs=1e-5)
+    y, x = np.mgrid[: kernel("centroid").shape[0], : kernel("centroid").shape[0]]
+    half = kernel("centroid").shape[0] // 2
+    assert abs((kernel("centroid") * (y - half)).sum()) < 0.02
+    assert abs((kernel("centroid") * (x - half)).sum()) < 0.02
+    lit = np.argwhere(kernel("box") > 0) - kernel("box").shape[0] // 2
+    assert np.abs(lit.max(0) + lit.min(0)).max() <= 1
+    half = kernel("middle").shape[0] // 2
+    on_path = kernel("middle")[half - 1 : half + 2, half - 1 : half + 2]
+    if frames is None:  # with gaps, the middle may lie in one
+        assert on_path.sum() > 0
+
+
+def test_sway_lingers_where_it_turns() -> None:
+    sways = [sway_kernel(np.random.default_rng(seed), 20) for seed in range(30)]
+    shakes = [shake_kernel(np.random.default_rng(seed), 20) for seed in range(30)]
+    assert np.mean([kernel.max() for kernel in sways]) > 2 * np.mean(
+        [kernel.max() for kernel in shakes]
+    )
+
+
+def test_paths_refuse_what_they_cannot_draw() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(BlurError, match="centroid, box, middle"):
+        shake_kernel(rng, 10, centre="left")  # type: ignore[arg-type]
+    with pytest.raises(BlurError, match="smoothness"):
+        sway_kernel(rng, 10, smoothness=0)
+    with pytest.raises(BlurError, match="centroid, box, middle"):
+        parse_degradation("sway:extent=10,centre=left")
 
 
 @given(radius=st.floats(0, 12))

@@ -37,6 +37,7 @@ from unblur.blur import (
     Shuffled,
     Sometimes,
     Step,
+    SwayBlur,
     Unchanged,
     VaryingBlur,
     WebP,
@@ -62,6 +63,7 @@ ALL_STEPS: list[Step] = [
     PillowGaussianBlur(2.5),
     ShakeBlur(LogUniform(2, 20), exposure=(0.1, 1)),
     ShakeBlur(12.0, frames=(7, 13), softness=0.5),
+    SwayBlur(LogUniform(2, 20), smoothness=(0.1, 2), centre="middle"),
     LinearMotionBlur((2.0, 15.0)),
     DefocusBlur((1.0, 6.0)),
     DefocusBlur(5.0, blades=Choice((5, 6))),
@@ -380,7 +382,7 @@ def test_specs() -> None:
     several = parse_degradation("shake:extent=5..30,exposure=0.5+noise:read=0.01+jpeg:quality=70")
     assert isinstance(several.step, Sequential)
     assert several.step.steps == (
-        ShakeBlur((5.0, 30.0), 0.5),
+        ShakeBlur((5.0, 30.0), exposure=0.5),
         SensorNoise(0.01),
         Jpeg(70.0),
     )

@@ -30,8 +30,10 @@ from unblur.blur.kernel_blurs import (
     KernelBlur,
     LinearMotionBlur,
     MeasuredBlur,
+    PathBlur,
     PillowGaussianBlur,
     ShakeBlur,
+    SwayBlur,
 )
 from unblur.blur.kernels import (
     Kernel,
@@ -43,6 +45,7 @@ from unblur.blur.kernels import (
     pillow_gaussian_kernel,
     read_kernel,
     shake_kernel,
+    sway_kernel,
 )
 from unblur.blur.local_blurs import ObjectMotion, VaryingBlur
 from unblur.blur.parameters import Choice, LogUniform, Parameter
@@ -79,6 +82,7 @@ __all__ = [
     "ObjectMotion",
     "OneOf",
     "Parameter",
+    "PathBlur",
     "PillowGaussianBlur",
     "Rescale",
     "Saturation",
@@ -89,6 +93,7 @@ __all__ = [
     "Shuffled",
     "Sometimes",
     "Step",
+    "SwayBlur",
     "Unchanged",
     "VaryingBlur",
     "WebP",
@@ -111,4 +116,5 @@ __all__ = [
     "shake_kernel",
     "spoil",
     "srgb_to_linear",
+    "sway_kernel",
 ]

@@ -262,6 +262,11 @@ def _convert(value: object, hint: Any, depth: int) -> Any:
         nodes = value if isinstance(value, list) else [value]
         return tuple(build_step(each, depth + 1) for each in nodes)
     wanted = next(option for option in options if option is not type(None))
+    if typing.get_origin(wanted) is typing.Literal:
+        words = typing.get_args(wanted)
+        if value in words:
+            return value
+        raise BlurError(f"expected one of {', '.join(words)}, got {value!r}")
     if issubclass(wanted, Step):
         step = build_step(value, depth + 1)
         if isinstance(step, wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from unblur.blur.arrays import Image
 from unblur.blur.convolution import convolve
 from unblur.blur.errors import BlurError
 from unblur.blur.kernels import (
+    Centre,
     Kernel,
     aperture_kernel,
     defocus_kernel,
@@ -21,6 +23,7 @@ from unblur.blur.kernels import (
     pillow_gaussian_kernel,
     read_kernel,
     shake_kernel,
+    sway_kernel,
 )
 from unblur.blur.parameters import Parameter, draw, draw_count, require
 from unblur.blur.steps import Drawn, Record, Step, register
@@ -90,47 +93,89 @@ class PillowGaussianBlur(KernelBlur):
         return pillow_gaussian_kernel(radius), {"radius": radius}
 
 
-@register("shake")
 @dataclass(frozen=True)
-class ShakeBlur(KernelBlur):
-    """A hand-held camera's shake during the exposure (`kernels.shake_kernel`).
+class PathBlur(KernelBlur):
+    """Blur along a random path of the camera.
 
     extent: the larger side of the path's bounding box, in pixels.
-    exposure: the share of the path that is recorded, in (0, 1].
-    shakiness: 0, a smooth sweep, to 1, nervous.
     frames: when the exposure is the mean of so many video frames; None for one without gaps.
     softness: sigma in pixels of the Gaussian by which lens and sensor soften the path.
+    centre: the point of the path that the sharp photo shows: `centroid` of its light, middle of
+        its bounding `box` (as measured kernels have it), or its `middle` in time (as data sets of
+        averaged frames have it).
     """
 
     extent: Parameter
-    exposure: Parameter = 1.0
-    shakiness: Parameter = (0.0, 1.0)
     frames: Parameter | None = None
     softness: Parameter = 0.0
+    centre: Centre = "centroid"
 
     def __post_init__(self) -> None:
         require(self, "extent", 0, 500)
-        require(self, "exposure", 1e-3, 1)
-        require(self, "shakiness", 0, 1)
         require(self, "softness", 0, 10)
         if self.frames is not None:
             require(self, "frames", 2, 1000)
 
-    def draw_kernel(self, rng: np.random.Generator) -> tuple[Kernel, Record]:
+    def draw_path(self, rng: np.random.Generator) -> Record:
+        """What is drawn of the above, and the path's own seed."""
         record: Record = {
             "extent": draw(self.extent, rng),
-            "exposure": draw(self.exposure, rng),
-            "shakiness": draw(self.shakiness, rng),
             "softness": draw(self.softness, rng),
+            "centre": self.centre,
         }
         if self.frames is not None:
             record["frames"] = draw_count(self.frames, rng)
-        record["seed"] = int(rng.integers(2**32))
-        return shake_kernel(np.random.default_rng(record["seed"]), **_without_seed(record)), record
+        return record | {"seed": int(rng.integers(2**32))}
 
 
-def _without_seed(record: Record) -> Record:
-    return {name: value for name, value in record.items() if name != "seed"}
+@register("shake")
+@dataclass(frozen=True)
+class ShakeBlur(PathBlur):
+    """A hand-held camera's shake during the exposure (`kernels.shake_kernel`).
+
+    exposure: the share of the path that is recorded, in (0, 1].
+    shakiness: 0, a smooth sweep, to 1, nervous.
+    """
+
+    exposure: Parameter = 1.0
+    shakiness: Parameter = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "exposure", 1e-3, 1)
+        require(self, "shakiness", 0, 1)
+
+    def draw_kernel(self, rng: np.random.Generator) -> tuple[Kernel, Record]:
+        record = {
+            "exposure": draw(self.exposure, rng),
+            "shakiness": draw(self.shakiness, rng),
+            **self.draw_path(rng),
+        }
+        return _along_path(shake_kernel, record), record
+
+
+@register("sway")
+@dataclass(frozen=True)
+class SwayBlur(PathBlur):
+    """A camera that sways, slow where it turns, like measured kernels (`kernels.sway_kernel`).
+
+    smoothness: the time over which the motion is alike, as a share of the exposure.
+    """
+
+    smoothness: Parameter = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "smoothness", 0.05, 10)
+
+    def draw_kernel(self, rng: np.random.Generator) -> tuple[Kernel, Record]:
+        record = {"smoothness": draw(self.smoothness, rng), **self.draw_path(rng)}
+        return _along_path(sway_kernel, record), record
+
+
+def _along_path(make: Callable[..., Kernel], record: Record) -> Kernel:
+    values = {name: value for name, value in record.items() if name != "seed"}
+    return make(np.random.default_rng(record["seed"]), **values)
 
 
 @register("motion")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import reduce
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,11 @@ from PIL import Image as PillowImage
 from unblur.blur.errors import BlurError
 
 Kernel = NDArray[np.float32]
+# The point of a path that the sharp photo shows in its place: see `shake_kernel`.
+Centre = Literal["centroid", "box", "middle"]
 _SUPERSAMPLING = 8
 _LARGEST_SIDE = 1025  # of a kernel from a file
+_SWAY_STEPS = 100
 
 
 def _normalized(kernel: NDArray[np.floating]) -> Kernel:
@@ -150,12 +154,14 @@ def shake_kernel(
     shakiness: float | None = None,
     frames: int | None = None,
     softness: float = 0.0,
+    centre: Centre = "centroid",
     steps: int = 256,
 ) -> Kernel:
     """The path of a hand-held camera's shake, seen by the sensor during the exposure.
 
     A particle's velocity performs a random walk, is pulled back to the centre and is sometimes
-    thrown round by an impulsive shake; its trace is splatted with bilinear weights.
+    thrown round by an impulsive shake; its trace is splatted with bilinear weights. Its speed
+    is even.
     After G. Boracchi and A. Foi, "Modeling the performance of image restoration from motion
     blur", IEEE Transactions on Image Processing 21(8), 2012.
 
@@ -166,7 +172,11 @@ def shake_kernel(
     frames: the exposure is the mean of so many video frames, each exposed for half of the time
         until the next; None for one exposure without gaps.
     softness: sigma in pixels of a Gaussian by which lens and sensor soften the path.
-    The kernel's centroid lies on its central pixel, so blurring does not shift the picture.
+    centre: what lies on the kernel's central pixel: the centroid of its light, so that blurring
+        does not shift the picture; the middle of the path's bounding box, as is usual for
+        measured kernels; or where the path is in the middle of the exposure, as in data sets
+        whose sharp image is the middle frame.
+    Raises BlurError for an exposure or a centre that is none of these.
     """
     if not 0 < exposure <= 1:
         raise BlurError(f"exposure must be in (0, 1], got {exposure}")
@@ -188,18 +198,67 @@ def shake_kernel(
         position += velocity
     recorded = max(2, round(exposure * steps))
     start = int(rng.integers(0, steps - recorded + 1))
-    path = path[start : start + recorded]
+    return _exposed(path[start : start + recorded], extent, frames, softness, centre)
 
+
+def sway_kernel(
+    rng: np.random.Generator,
+    extent: float,
+    smoothness: float = 0.3,
+    frames: int | None = None,
+    softness: float = 0.0,
+    centre: Centre = "centroid",
+) -> Kernel:
+    """The path of a camera that sways: like those that were measured, bright where it turns.
+
+    Across and down it follows a Gaussian process of time with a Matérn covariance (ν = 5/2), so
+    that it slows down and speeds up.
+    After C. J. Schuler et al., "Learning to deblur", IEEE Transactions on Pattern Analysis and
+    Machine Intelligence 38(7), 2016.
+
+    smoothness: the time over which the motion is alike, as a share of the exposure, in
+        [0.05, 10]; 0.3 in the paper, 1 and more is one sweep.
+    The others are those of `shake_kernel`. Raises BlurError for a smoothness out of range.
+    """
+    if not 0.05 <= smoothness <= 10:
+        raise BlurError(f"smoothness must be between 0.05 and 10, got {smoothness}")
+    moments = np.linspace(0, 1, _SWAY_STEPS)
+    apart = math.sqrt(5) * np.abs(moments[:, None] - moments) / smoothness
+    covariance = (1 + apart + apart**2 / 3) * np.exp(-apart)
+    # What is added keeps the matrix positive definite in floating point.
+    root = np.linalg.cholesky(covariance + 1e-8 * np.eye(_SWAY_STEPS))
+    path = root @ rng.standard_normal((_SWAY_STEPS, 2)) @ np.array([1.0, 1j])
+    return _exposed(path, extent, frames, softness, centre)
+
+
+def _exposed(
+    path: NDArray[np.complex128],
+    extent: float,
+    frames: int | None,
+    softness: float,
+    centre: Centre,
+) -> Kernel:
+    """The light that a point leaves while it goes along positions equally far apart in time."""
     box = max(np.ptp(path.real), np.ptp(path.imag), 1e-9)
-    # Samples closer than a third of a pixel leave no gaps in the trace.
-    moments = np.linspace(0, 1, max(recorded, 2, math.ceil(12 * extent)))
+    # Samples closer than a third of a pixel leave no gaps in the trace of an even speed.
+    moments = np.linspace(0, 1, max(len(path), math.ceil(12 * extent)))
     if frames is not None:
         moments = moments[(moments * (frames - 0.5)) % 1 <= 0.5]
-    dense = moments * (recorded - 1)
     scaled = path * (extent / box)
-    x = np.interp(dense, np.arange(recorded), scaled.real)
-    y = np.interp(dense, np.arange(recorded), scaled.imag)
-    kernel = _trace(x - x.mean(), y - y.mean())
+    times = np.arange(len(path))
+    trace = np.interp(moments * (len(path) - 1), times, scaled)
+    match centre:
+        case "centroid":
+            origin = trace.mean()
+        case "box":
+            real, imag = trace.real, trace.imag
+            origin = complex(real.min() + real.max(), imag.min() + imag.max()) / 2
+        case "middle":
+            origin = np.interp((len(path) - 1) / 2, times, scaled)
+        case _:
+            raise BlurError(f"centre is one of {', '.join(get_args(Centre))}, got '{centre}'")
+    trace = trace - origin
+    kernel = _trace(trace.real, trace.imag)
     return convolve_kernels(kernel, gaussian_kernel(softness)) if softness > 0 else kernel
 
 
