@@ -108,6 +108,21 @@ def test_an_uneven_kernel_is_undone_in_place(scene: np.ndarray) -> None:
     assert psnr(restored, sharp / 255) > psnr(blurred, sharp / 255) + 4
 
 
+def test_the_sharp_image_where_the_light_is(scene: np.ndarray) -> None:
+    """With and without the kernel, it is moved as the blur moved the picture."""
+    kernel = np.zeros((9, 9), np.float32)
+    kernel[6, 2:5] = 1 / 3  # two pixels down, one to the left
+    sharp = scene[100:300, 200:500]
+    blurred = convolve(sharp.astype(np.float32) / 255, kernel)
+    whole = np.rint(blurred * 255).astype(np.uint8)
+    moved = np.roll(sharp, (2, -1), (0, 1)).astype(np.float32) / 255
+    for known in (kernel, None):
+        result = BASELINES["displaced"].restore(blurred, Example(whole, sharp, known))
+        assert psnr(result[5:-5, 5:-5], moved[5:-5, 5:-5]) > 35, known is None
+    unmoved = BASELINES["displaced"].restore(sharp / np.float32(255), Example(sharp, sharp))
+    assert np.array_equal(unmoved, sharp / np.float32(255))
+
+
 def test_suites(tmp_path: Path, photos: Path) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(

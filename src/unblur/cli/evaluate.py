@@ -24,8 +24,8 @@ ModelOption = Annotated[
         "--model",
         metavar="[NAME=]MODEL",
         help="A shipped model, an .onnx file, a checkpoint, or a baseline: unsharp, wiener, "
-        "richardson-lucy (both told the true kernel), blind-richardson-lucy; repeatable. "
-        "Default: small.",
+        "richardson-lucy (both told the true kernel), blind-richardson-lucy, displaced (the sharp "
+        "image, moved to where the blurred one's light is); repeatable. Default: small.",
     ),
 ]
 DataOption = Annotated[

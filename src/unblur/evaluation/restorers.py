@@ -162,7 +162,7 @@ class ProcessRestorer(Restorer):
         self._process: subprocess.Popen[bytes] | None = None
         if spec.model in BASELINES:
             self.about = About(spec.label, "baseline", spec.model)
-            self.needs_kernel = BASELINES[spec.model].oracle
+            self.needs_kernel = BASELINES[spec.model].needs_kernel
         else:
             path = find_model(spec.model)
             checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
