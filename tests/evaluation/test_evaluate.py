@@ -193,6 +193,14 @@ def test_killed_it_goes_on(data: Path, tmp_path: Path) -> None:
     assert written["images"][0] == first  # with its seconds: it was not measured again
 
 
+def test_only_the_baseline_that_says_so_sees_the_sharp_image(photos: Path) -> None:
+    """`displaced` gives it back where the blur moves nothing; a model in its process cannot."""
+    blurred = open_set(SetSpec(f"sharp:{photos}", blur="gaussian:sigma=2", count=1))
+    shown, not_shown = evaluate([ModelSpec("displaced"), ModelSpec("unsharp")], [blurred]).results
+    assert shown.mean["mse"] == 0
+    assert not_shown.mean["mse"] > 0
+
+
 def test_oracles_are_not_asked_without_a_kernel(known: Path) -> None:
     (result,) = evaluate([ModelSpec("wiener")], [open_set(SetSpec(f"flat:{known}"))]).results
     assert result.mean["skipped"] == 6

@@ -139,10 +139,15 @@ def _displacement(image: Floats, sharp: Floats) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A method without training. needs_kernel: whether it has to be told the true one."""
+    """A method without training.
+
+    needs_kernel: whether it has to be told the true one. sees_sharp: whether it is shown the sharp
+    image; the example of all others has the blurred one in its place.
+    """
 
     restore: Callable[[Floats, Example], Floats]
     needs_kernel: bool = False
+    sees_sharp: bool = False
 
 
 BASELINES = {
@@ -150,7 +155,7 @@ BASELINES = {
     "wiener": Baseline(wiener, needs_kernel=True),
     "richardson-lucy": Baseline(richardson_lucy, needs_kernel=True),
     "blind-richardson-lucy": Baseline(blind_richardson_lucy),
-    "displaced": Baseline(displaced),
+    "displaced": Baseline(displaced, sees_sharp=True),
 }
 
 

@@ -160,9 +160,11 @@ class ProcessRestorer(Restorer):
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
+        self._sees_sharp = False
         if spec.model in BASELINES:
             self.about = About(spec.label, "baseline", spec.model)
             self.needs_kernel = BASELINES[spec.model].needs_kernel
+            self._sees_sharp = BASELINES[spec.model].sees_sharp
         else:
             path = find_model(spec.model)
             checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
@@ -197,11 +199,14 @@ class ProcessRestorer(Restorer):
         process = self._process
         assert process is not None  # noqa: S101
         assert process.stdin is not None  # noqa: S101
-        arrays: list[NDArray[Any]] = [example.blurred]
+        told: dict[str, NDArray[Any]] = {}
         if example.kernel is not None:
-            arrays.append(example.kernel)
+            told["kernel"] = example.kernel
+        if self._sees_sharp:
+            told["sharp"] = example.sharp
+        header = {"gamma": example.gamma, "told": list(told)}
         try:
-            send(process.stdin, {"gamma": example.gamma}, arrays)
+            send(process.stdin, header, [example.blurred, *told.values()])
         except BrokenPipeError:
             self._end()
             raise EvaluationError("its process ended before this image") from None

@@ -41,10 +41,12 @@ def main() -> None:
     send(answers, about, [])
     while True:
         try:
-            header, (blurred, *kernels) = receive(questions)
+            header, (blurred, *told) = receive(questions)
         except EOFError:
             return
-        example = Example(blurred, blurred, kernels[0] if kernels else None, header["gamma"])
+        known = dict(zip(header["told"], told, strict=True))
+        sharp = known.get("sharp", blurred)  # models are not told
+        example = Example(blurred, sharp, known.get("kernel"), header["gamma"])
         image = blurred.astype(np.float32) / np.float32(255)
         try:
             began = time.perf_counter()

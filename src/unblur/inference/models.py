@@ -13,8 +13,9 @@ DEFAULT_MODEL = "small"
 
 
 def shipped_models() -> dict[str, Path]:
-    """Name → file of every model that came with the package."""
-    return {path.stem: path for path in sorted(WEIGHTS.glob("*.onnx"))}
+    """Name → file of every model that came with the package, the smallest first."""
+    files = sorted(WEIGHTS.glob("*.onnx"), key=lambda path: (path.stat().st_size, path.stem))
+    return {path.stem: path for path in files}
 
 
 def find_model(model: str | Path) -> Path:
@@ -36,7 +37,7 @@ def find_model(model: str | Path) -> Path:
 
 
 def list_models() -> list[ModelCard]:
-    """The cards of the shipped models."""
+    """The cards of the shipped models, the smallest first."""
     from unblur.inference.runtimes.onnx import read_card
 
     return [read_card(path) for path in shipped_models().values()]
