@@ -199,7 +199,11 @@ def strips(rows: list[list[Image.Image]], titles: tuple[str, ...]) -> Image.Imag
 
 
 def plot_curves(rows: list[Row], path: Path) -> None:
-    """Loss (linear and log10), PSNR of training, validation and input, and learning rate."""
+    """Loss (linear and log10), PSNR of training, validation and input, and learning rate.
+
+    What is measured on single batches is drawn faintly, with its mean over a fiftieth of them. A
+    loss that is not positive has no logarithm: the gain over the blurred input stands there.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -210,23 +214,30 @@ def plot_curves(rows: list[Row], path: Path) -> None:
         return [x for x, _ in points], [y for _, y in points]
 
     figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), constrained_layout=True)
+
+    def noisy(axis: Any, steps: list[float], values: list[float], label: str = "") -> None:
+        (line,) = axis.plot(steps, values, linewidth=0.6, alpha=0.3)
+        width = max(1, len(values) // 50)
+        means = np.convolve(values, np.full(width, 1 / width), "valid") if values else values
+        axis.plot(steps[width // 2 :][: len(means)], means, color=line.get_color(), label=label)
+
     steps, losses = series("train/loss")
-    axes[0, 0].plot(steps, losses, linewidth=0.8)
+    noisy(axes[0, 0], steps, losses)
     axes[0, 0].set_title("training loss")
-    positive = [(s, math.log10(v)) for s, v in zip(steps, losses, strict=True) if v > 0]
-    axes[0, 1].plot([s for s, _ in positive], [v for _, v in positive], linewidth=0.8)
-    axes[0, 1].set_title("log10 of the training loss" if positive else "(the loss is not positive)")
-    shown = (
-        ("train/psnr", "training batch"),
-        ("val/psnr", "validation"),
-        ("val/psnr_input", "blurred input"),
-    )
-    for name, label in shown:
-        points = series(name)
-        if points[0]:
-            faint = name == "train/psnr"
-            axes[1, 0].plot(*points, label=label, alpha=0.4 if faint else 1, linewidth=1,
-                            marker="" if faint else ".")  # fmt: skip
+    if min(losses, default=0) > 0:
+        noisy(axes[0, 1], steps, [math.log10(loss) for loss in losses])
+        axes[0, 1].set_title("log10 of the training loss")
+    else:
+        noisy(axes[0, 1], *series("train/gain"), "training batch")
+        measured, gains = series("val/gain")
+        axes[0, 1].plot(measured, gains, marker=".", label="validation")
+        axes[0, 1].set_title("gain over the blurred input in dB")
+        axes[0, 1].legend()
+    if series("train/psnr")[0]:
+        noisy(axes[1, 0], *series("train/psnr"), "training batch")
+    for name, label in (("val/psnr", "validation"), ("val/psnr_input", "blurred input")):
+        if series(name)[0]:
+            axes[1, 0].plot(*series(name), label=label, linewidth=1, marker=".")
     axes[1, 0].set_title("PSNR in dB")
     axes[1, 0].legend()
     axes[1, 1].plot(*series("lr"), linewidth=1)
