@@ -204,9 +204,9 @@ class ProcessRestorer(Restorer):
             told["kernel"] = example.kernel
         if self._sees_sharp:
             told["sharp"] = example.sharp
-        header = {"gamma": example.gamma, "told": list(told)}
+        question = {"gamma": example.gamma, "told": list(told)}
         try:
-            send(process.stdin, header, [example.blurred, *told.values()])
+            send(process.stdin, question, [example.blurred, *told.values()])
         except BrokenPipeError:
             self._end()
             raise EvaluationError("its process ended before this image") from None
