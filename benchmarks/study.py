@@ -46,7 +46,10 @@ FINE: Any = {"encoder": [2, 2, 2, 4], "decoder": [4, 2, 2]}
 DEEP: Any = {"encoder": [1, 2, 4, 6], "decoder": [1, 2, 3]}
 # The norm-free blocks of the two coarsest levels are replaced by twice as many gated ones.
 GATED: Any = {"encoder": [1, 2, 4, 8], "decoder": [1, 2, 4], "gated_levels": 2}
+# What is shipped, at 32.
+SHIPPED: Any = {"encoder": [2, 2, 2, 4], "decoder": [2, 2, 2], "modulated": True}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"shipped {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **SHIPPED) for w in (16, 24, 32)},
     **{f"unshuffle {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **FLAT) for w in (16, 24, 32)},
     **{f"deep {w}": unshuffle(w, 2 * w, 4 * w, 8 * w, **DEEP) for w in (16, 24, 32)},
     **{f"gated {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **GATED) for w in (16, 24, 32)},
