@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +29,11 @@ from unblur.evaluation import (
     evaluate,
     open_set,
     parse_protocol,
+    restorers,
 )
 from unblur.evaluation.evaluate import Evaluation, file_name
 from unblur.evaluation.report import write_report
+from unblur.evaluation.restorers import send
 from unblur.evaluation.statistics import compare
 from unblur.inference import Deblurrer
 from unblur.registry import ConfigError
@@ -193,12 +196,23 @@ def test_killed_it_goes_on(data: Path, tmp_path: Path) -> None:
     assert written["images"][0] == first  # with its seconds: it was not measured again
 
 
-def test_only_the_baseline_that_says_so_sees_the_sharp_image(photos: Path) -> None:
-    """`displaced` gives it back where the blur moves nothing; a model in its process cannot."""
+def test_only_the_baseline_that_says_so_sees_the_sharp_image(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[str]] = []
+
+    def record(stream: Any, header: dict[str, Any], arrays: Any) -> None:
+        told.append(header["told"])
+        send(stream, header, arrays)
+
+    monkeypatch.setattr(restorers, "send", record)
     blurred = open_set(SetSpec(f"sharp:{photos}", blur="gaussian:sigma=2", count=1))
-    shown, not_shown = evaluate([ModelSpec("displaced"), ModelSpec("unsharp")], [blurred]).results
-    assert shown.mean["mse"] == 0
-    assert not_shown.mean["mse"] > 0
+    for model in ("small", "wiener", "blind-richardson-lucy"):
+        evaluate([ModelSpec(model)], [blurred])
+    assert told == [["kernel"]] * 3
+    (shown,) = evaluate([ModelSpec("displaced")], [blurred]).results
+    assert told[3:] == [["kernel", "sharp"]]
+    assert shown.mean["mse"] == 0  # this blur moves nothing
 
 
 def test_oracles_are_not_asked_without_a_kernel(known: Path) -> None:
@@ -415,6 +429,17 @@ def test_the_report(known: Path, tmp_path: Path) -> None:
     assert len(strips) == 6
     with Image.open(strips[0]) as strip:
         assert strip.width == 4 * 300 + 3 * 8
+
+
+def test_who_is_told_the_truth_is_not_the_best(photos: Path, tmp_path: Path) -> None:
+    blurred = open_set(SetSpec(f"sharp:{photos}", blur="gaussian:sigma=2", count=1))
+    same, darker = (
+        FunctionRestorer(lambda image, share=share: image * share, str(share))
+        for share in (np.float32(1), np.float32(0.5))
+    )
+    for models, crowned in (([ModelSpec("displaced"), same], 0), ([same, darker], 1)):
+        path = write_report(evaluate(models, [blurred]), tmp_path / str(crowned))
+        assert len(re.findall(r'class="[^"]*\bbest\b', path.read_text())) == crowned
 
 
 def test_differences_have_intervals(known: Path) -> None:

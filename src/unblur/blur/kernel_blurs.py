@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import ClassVar, get_args
 
 import numpy as np
 
@@ -101,9 +102,12 @@ class PathBlur(KernelBlur):
     frames: when the exposure is the mean of so many video frames; None for one without gaps.
     softness: sigma in pixels of the Gaussian by which lens and sensor soften the path.
     centre: the point of the path that the sharp photo shows: `centroid` of its light, middle of
-        its bounding `box` (as measured kernels have it), or its `middle` in time (as data sets of
-        averaged frames have it).
+        the `box` around it (nearly as measured kernels have it), or its `middle` in time (as data
+        sets of averaged frames have it).
     """
+
+    make: ClassVar[Callable[..., Kernel]]
+    of_the_path: ClassVar[tuple[str, ...]]  # parameters that are its own
 
     extent: Parameter
     frames: Parameter | None = None
@@ -115,17 +119,19 @@ class PathBlur(KernelBlur):
         require(self, "softness", 0, 10)
         if self.frames is not None:
             require(self, "frames", 2, 1000)
+        if self.centre not in get_args(Centre):
+            known = ", ".join(get_args(Centre))
+            raise BlurError(f"centre is one of {known}, got {self.centre!r}")
 
-    def draw_path(self, rng: np.random.Generator) -> Record:
-        """What is drawn of the above, and the path's own seed."""
-        record: Record = {
-            "extent": draw(self.extent, rng),
-            "softness": draw(self.softness, rng),
-            "centre": self.centre,
-        }
+    def draw_kernel(self, rng: np.random.Generator) -> tuple[Kernel, Record]:
+        names = ("extent", *self.of_the_path, "softness")
+        values: Record = {name: draw(getattr(self, name), rng) for name in names}
         if self.frames is not None:
-            record["frames"] = draw_count(self.frames, rng)
-        return record | {"seed": int(rng.integers(2**32))}
+            values["frames"] = draw_count(self.frames, rng)
+        if self.centre != "centroid":
+            values["centre"] = self.centre
+        seed = int(rng.integers(2**32))
+        return self.make(np.random.default_rng(seed), **values), values | {"seed": seed}
 
 
 @register("shake")
@@ -137,6 +143,9 @@ class ShakeBlur(PathBlur):
     shakiness: 0, a smooth sweep, to 1, nervous.
     """
 
+    make = staticmethod(shake_kernel)
+    of_the_path = ("exposure", "shakiness")
+
     exposure: Parameter = 1.0
     shakiness: Parameter = (0.0, 1.0)
 
@@ -144,14 +153,6 @@ class ShakeBlur(PathBlur):
         super().__post_init__()
         require(self, "exposure", 1e-3, 1)
         require(self, "shakiness", 0, 1)
-
-    def draw_kernel(self, rng: np.random.Generator) -> tuple[Kernel, Record]:
-        record = {
-            "exposure": draw(self.exposure, rng),
-            "shakiness": draw(self.shakiness, rng),
-            **self.draw_path(rng),
-        }
-        return _along_path(shake_kernel, record), record
 
 
 @register("sway")
@@ -162,20 +163,14 @@ class SwayBlur(PathBlur):
     smoothness: the time over which the motion is alike, as a share of the exposure.
     """
 
+    make = staticmethod(sway_kernel)
+    of_the_path = ("smoothness",)
+
     smoothness: Parameter = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "smoothness", 0.05, 10)
-
-    def draw_kernel(self, rng: np.random.Generator) -> tuple[Kernel, Record]:
-        record = {"smoothness": draw(self.smoothness, rng), **self.draw_path(rng)}
-        return _along_path(sway_kernel, record), record
-
-
-def _along_path(make: Callable[..., Kernel], record: Record) -> Kernel:
-    values = {name: value for name, value in record.items() if name != "seed"}
-    return make(np.random.default_rng(record["seed"]), **values)
 
 
 @register("motion")

@@ -173,10 +173,10 @@ def shake_kernel(
         until the next; None for one exposure without gaps.
     softness: sigma in pixels of a Gaussian by which lens and sensor soften the path.
     centre: what lies on the kernel's central pixel: the centroid of its light, so that blurring
-        does not shift the picture; the middle of the path's bounding box, as is usual for
-        measured kernels; or where the path is in the middle of the exposure, as in data sets
-        whose sharp image is the middle frame.
-    Raises BlurError for an exposure or a centre that is none of these.
+        does not shift the picture; the middle of the box around what is exposed, nearly as
+        measured kernels have it; or where the path is in the middle of the exposure, as in data
+        sets whose sharp image is the middle frame (of an odd number of frames).
+    Raises BlurError for values out of range and a centre that is none of these.
     """
     if not 0 < exposure <= 1:
         raise BlurError(f"exposure must be in (0, 1], got {exposure}")
@@ -218,7 +218,7 @@ def sway_kernel(
 
     smoothness: the time over which the motion is alike, as a share of the exposure, in
         [0.05, 10]; 0.3 in the paper, 1 and more is one sweep.
-    The others are those of `shake_kernel`. Raises BlurError for a smoothness out of range.
+    The others are those of `shake_kernel`. Raises BlurError for values out of range.
     """
     if not 0.05 <= smoothness <= 10:
         raise BlurError(f"smoothness must be between 0.05 and 10, got {smoothness}")
@@ -226,7 +226,7 @@ def sway_kernel(
     apart = math.sqrt(5) * np.abs(moments[:, None] - moments) / smoothness
     covariance = (1 + apart + apart**2 / 3) * np.exp(-apart)
     # What is added keeps the matrix positive definite in floating point.
-    root = np.linalg.cholesky(covariance + 1e-8 * np.eye(_SWAY_STEPS))
+    root = np.linalg.cholesky(covariance + 1e-11 * np.eye(_SWAY_STEPS))
     path = root @ rng.standard_normal((_SWAY_STEPS, 2)) @ np.array([1.0, 1j])
     return _exposed(path, extent, frames, softness, centre)
 
@@ -239,11 +239,17 @@ def _exposed(
     centre: Centre,
 ) -> Kernel:
     """The light that a point leaves while it goes along positions equally far apart in time."""
+    if centre not in get_args(Centre):
+        raise BlurError(f"centre is one of {', '.join(get_args(Centre))}, got '{centre}'")
+    if not 0 <= extent < math.inf or (frames is not None and frames < 2):
+        raise BlurError(f"needs an extent ≥ 0 and at least 2 frames, got {extent} and {frames}")
     box = max(np.ptp(path.real), np.ptp(path.imag), 1e-9)
     scaled = path * (extent / box)
-    # Samples closer than a third of a pixel, where it is fastest, leave no gaps in the trace.
+    # Samples closer than a third of a pixel, where it is fastest, leave no gaps in the trace;
+    # several fall into each frame.
     fastest = 3 * np.abs(np.diff(scaled)).max() * (len(path) - 1)
-    moments = np.linspace(0, 1, math.ceil(max(len(path), 12 * extent, fastest)))
+    count = max(len(path), 12 * extent, fastest, 16 * (frames or 0))
+    moments = np.linspace(0, 1, math.ceil(count))
     if frames is not None:
         moments = moments[(moments * (frames - 0.5)) % 1 <= 0.5]
     times = np.arange(len(path))
@@ -256,8 +262,6 @@ def _exposed(
             origin = complex(real.min() + real.max(), imag.min() + imag.max()) / 2
         case "middle":
             origin = np.interp((len(path) - 1) / 2, times, scaled)
-        case _:
-            raise BlurError(f"centre is one of {', '.join(get_args(Centre))}, got '{centre}'")
     trace = trace - origin
     kernel = _trace(trace.real, trace.imag)
     return convolve_kernels(kernel, gaussian_kernel(softness)) if softness > 0 else kernel

@@ -145,12 +145,12 @@ def describe(records: Sequence[Record]) -> str:
         inner = record.get("steps") or record.get("blurs") or []
         if isinstance(record.get("blur"), dict):
             inner = [record["blur"]]
-        numbers = " ".join(
-            f"{key} {value:.3g}"
+        drawn = " ".join(
+            f"{key} {value}" if isinstance(value, str) else f"{key} {value:.3g}"
             for key, value in record.items()
-            if isinstance(value, int | float) and key != "seed"
+            if isinstance(value, str | int | float) and key not in ("seed", "step")
         )
-        name = "" if record["step"] == "linear_light" else f"{record['step']} {numbers}".strip()
+        name = "" if record["step"] == "linear_light" else f"{record['step']} {drawn}".strip()
         nested = describe(inner) if inner else ""
         if name and nested:
             parts.append(f"{name} ({nested})")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur import __version__
+from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.evaluate import Evaluation, Result, file_name, input_of, summarize
 from unblur.evaluation.pictures import Shown
 from unblur.evaluation.plots import Plot, colours, gain_against_input, histogram, pareto
@@ -90,8 +91,15 @@ def _set(results: Sequence[Result], palette: dict[str, str]) -> dict[str, Any]:
     data = results[0].data
     means = [result.mean for result in results]
     given = input_of(results)
-    # Means over fewer images cannot be compared with the others.
-    whole = [mean for mean in means if "psnr" in mean and mean["count"] == len(data.cases)]
+    # Means over fewer images cannot be compared with the others, nor can those that are told
+    # what the others have to guess.
+    whole = [
+        result.mean
+        for result in results
+        if "psnr" in result.mean
+        and result.mean["count"] == len(data.cases)
+        and not (result.model.kind == "baseline" and BASELINES[result.model.fingerprint].is_told)
+    ]
     best = max((mean["psnr"] for mean in whole), default=None)
     drawn = [result for result in results if any("psnr" in row for row in result.measured)]
     plots = [histogram(result, palette[result.model.label]) for result in drawn]
