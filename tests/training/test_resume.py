@@ -72,7 +72,12 @@ VARIANTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+SLOW = {"plain", "plateau"}  # half a minute each, and the others cover most of them
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in VARIANTS]
+)
 def test_killed_at_any_moment(
     variant: str, recipe_file: Callable[..., Path], tmp_path: Path
 ) -> None:
