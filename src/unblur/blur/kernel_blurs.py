@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from unblur.blur.kernels import (
     motion_kernel,
     pillow_gaussian_kernel,
     read_kernel,
+    require_centre,
     shake_kernel,
     sway_kernel,
 )
@@ -119,9 +120,7 @@ class PathBlur(KernelBlur):
         require(self, "softness", 0, 10)
         if self.frames is not None:
             require(self, "frames", 2, 1000)
-        if self.centre not in get_args(Centre):
-            known = ", ".join(get_args(Centre))
-            raise BlurError(f"centre is one of {known}, got {self.centre!r}")
+        require_centre(self.centre)
 
     def draw_kernel(self, rng: np.random.Generator) -> tuple[Kernel, Record]:
         names = ("extent", *self.of_the_path, "softness")

@@ -231,6 +231,12 @@ def sway_kernel(
     return _exposed(path, extent, frames, softness, centre)
 
 
+def require_centre(centre: str) -> None:
+    """Raise BlurError unless it is one of `Centre`."""
+    if centre not in get_args(Centre):
+        raise BlurError(f"centre is one of {', '.join(get_args(Centre))}, got {centre!r}")
+
+
 def _exposed(
     path: NDArray[np.complex128],
     extent: float,
@@ -239,8 +245,7 @@ def _exposed(
     centre: Centre,
 ) -> Kernel:
     """The light that a point leaves while it goes along positions equally far apart in time."""
-    if centre not in get_args(Centre):
-        raise BlurError(f"centre is one of {', '.join(get_args(Centre))}, got '{centre}'")
+    require_centre(centre)
     if not 0 <= extent < math.inf or (frames is not None and frames < 2):
         raise BlurError(f"needs an extent ≥ 0 and at least 2 frames, got {extent} and {frames}")
     box = max(np.ptp(path.real), np.ptp(path.imag), 1e-9)

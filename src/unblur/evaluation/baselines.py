@@ -127,8 +127,8 @@ def _displacement(image: Floats, sharp: Floats) -> tuple[float, float]:
     if min(height, width) < _LEAST:
         return 0.0, 0.0
     # Near the edge, smoothing mixes in what the picture does not show.
-    rim, side = (max(n // 20, min(round(2 * _SMOOTHING), n // 3)) for n in (height, width))
-    inside = np.s_[rim : height - rim, side : width - side]
+    top, left = (max(n // 20, min(round(2 * _SMOOTHING), n // 3)) for n in (height, width))
+    inside = np.s_[top : height - top, left : width - left]
     place = np.zeros(2)
     for _ in range(_REGISTRATION_STEPS):
         moved = shift(moving, place, order=1, mode="nearest")

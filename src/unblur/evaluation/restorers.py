@@ -163,8 +163,8 @@ class ProcessRestorer(Restorer):
         self._sees_sharp = False
         if spec.model in BASELINES:
             self.about = About(spec.label, "baseline", spec.model)
-            self.needs_kernel = BASELINES[spec.model].needs_kernel
-            self._sees_sharp = BASELINES[spec.model].sees_sharp
+            baseline = BASELINES[spec.model]
+            self.needs_kernel, self._sees_sharp = baseline.needs_kernel, baseline.sees_sharp
         else:
             path = find_model(spec.model)
             checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
