@@ -1,10 +1,13 @@
 """Which architecture learns most in the same time: `python benchmarks/study.py -o STUDY`.
 
 Every candidate is trained for the same minutes of the same machine, on the same photos and blur
-(recipes/shipped_small.yaml). What a step of each takes is timed first, in turns, on a machine that
-should be quiet then; it gets as many steps as fit into its minutes, however long they take. Those
-that are timed or trained already in STUDY are kept. Then all are measured with `unblur benchmark`
-as docs/models.md says.
+(recipes/shipped_small.yaml), and measured on four photos of each set of benchmarks/suite.yaml. What
+a step of each takes is timed first, in turns: the quarter of the steps that are fastest, so that
+other work on the machine hardly counts. It gets as many steps as fit into its minutes, however long
+they take. What is timed, trained or measured already in STUDY is kept.
+
+`--compare`, on a quiet machine, then times all that are in STUDY, and the shipped models, in both
+runtimes, and writes study.csv and study.png there.
 """
 
 from __future__ import annotations
@@ -13,10 +16,22 @@ import argparse
 import json
 import os
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unblur.files import write_json
+from matplotlib.figure import Figure
+
+from unblur.evaluation import (
+    ModelSpec,
+    benchmark,
+    evaluate,
+    in_runtimes,
+    open_set,
+    read_suite,
+)
+from unblur.files import atomic_path, write_json, write_table
+from unblur.inference import shipped_models
 from unblur.inference.export import export_model
 from unblur.models.checkpoint import load_checkpoint
 from unblur.training import read_recipe, train
@@ -25,6 +40,11 @@ from unblur.training.recipe import overridden
 from unblur.training.reports import read_metrics
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "shipped_small.yaml"
+SUITE = Path(__file__).with_name("suite.yaml")
+COUNT = 4  # images of each set, under each of its blurs
+BLURRED = 40.0  # dB; inputs above it are sharp or hardly blurred
+RUNTIMES = ("onnxruntime", "openvino")
+MARKERS = "osv^D"
 WARM_STEPS = 200
 ROUNDS, PROBE_STEPS, LEFT_OUT = 2, 14, 4  # steps that are timed, without the first ones of each
 BATCH = 8
@@ -75,19 +95,25 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder of the study")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="all by default")
     parser.add_argument("--minutes", type=float, default=6.0, help="of training each")
+    parser.add_argument("--compare", action="store_true", help="nothing is trained: table and plot")
     args = parser.parse_args()
     names = args.only or list(CANDIDATES)
+    files = {name: args.output / f"{name}.onnx" for name in names}
+    if args.compare:
+        trained = {name: file for name, file in files.items() if file.exists()}
+        compare(trained | shipped_models(), args.output, args.data)
+        return
     seconds = step_seconds(names, args.output, args.data)
-    for name in names:
-        file = args.output / f"{name}.onnx"
+    for name, file in files.items():
         if not file.exists():
             steps = round(60 * args.minutes / seconds[name])
             print(f"{name}: {1e3 * seconds[name]:.0f} ms a step, {steps} steps", flush=True)
             run_one(name, file, args.data, steps)
+        print(name, gains(name, file, args.output, args.data), flush=True)
 
 
 def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]:
-    """What a step of each candidate takes: the median over rounds in which all take turns."""
+    """What a step of each candidate takes: a quarter of them, over rounds in turns, is faster."""
     file = output / "step_seconds.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     untimed = [name for name in names if name not in known]
@@ -99,7 +125,7 @@ def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]
             folder = train(candidate(name, output, data, PROBE_STEPS, {"trainer.log_every": 1}))
             rows = [r for r in read_metrics(folder / "metrics.csv") if "samples_per_second" in r]
             times[name] += [BATCH / row["samples_per_second"] for row in rows[LEFT_OUT:]]
-    known |= {name: statistics.median(values) for name, values in times.items()}
+    known |= {name: statistics.quantiles(values)[0] for name, values in times.items()}
     output.mkdir(parents=True, exist_ok=True)
     write_json(file, known)
     return known
@@ -138,6 +164,58 @@ def run_one(name: str, file: Path, data: Path, steps: int) -> None:
     architecture, options, network = load_checkpoint(folder / "checkpoints" / "last.safetensors")
     export_model(network, file, name, architecture, options)
     print(f"{name}: {file}", flush=True)
+
+
+def gains(name: str, model: Path, folder: Path, data: Path) -> dict[str, float]:
+    """dB gained on each set whose images are blurred, and their mean."""
+    folder = folder / "measured" / name
+    if not (folder / "metrics.json").exists():
+        sets = [open_set(replace(spec, count=COUNT), data) for spec in read_suite(SUITE)]
+        spec = ModelSpec(str(model), name=name, runtime="onnxruntime")
+        evaluate([spec], sets, metrics=("psnr",), folder=folder)
+    results = json.loads((folder / "metrics.json").read_text())["results"]
+    blurred = [each for each in results if each["mean"]["psnr_input"] < BLURRED]
+    by_set = {each["data"]: each["mean"]["psnr"] - each["mean"]["psnr_input"] for each in blurred}
+    return {"gain": statistics.mean(by_set.values())} | by_set
+
+
+def compare(models: dict[str, Path], folder: Path, data: Path) -> None:
+    """Write the table and the plot."""
+    specs = [ModelSpec(str(path), name=name) for name, path in models.items()]
+    timed = benchmark(in_runtimes(specs, RUNTIMES), megapixels=1.0, rounds=3).table()
+    rows = []
+    for name, path in models.items():
+        row: dict[str, Any] = {"name": name}
+        for runtime in RUNTIMES:
+            found = next(each for each in timed if each["model"] == f"{name}, {runtime}")
+            row["parameters"] = found["parameters"]
+            row[f"s/MP, {runtime}"] = found["seconds_per_megapixel"]
+            row[f"peak MiB, {runtime}"] = found["peak_mib"]
+        rows.append(row | gains(name, path, folder, data))
+    write_table(folder / "study.csv", rows)
+    draw(rows, folder / "study.png")
+
+
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
+    """Gain against time in each runtime; the widths of a family are joined."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        family, _, width = str(row["name"]).rpartition(" ")
+        families.setdefault(family if width.isdigit() else row["name"], []).append(row)
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    plots = figure.subplots(1, len(RUNTIMES), sharey=True)
+    for axes, runtime in zip(plots, RUNTIMES, strict=True):
+        for index, (family, members) in enumerate(families.items()):
+            xs, ys = zip(*sorted((m[f"s/MP, {runtime}"], m["gain"]) for m in members), strict=True)
+            marker = "*" if family in shipped_models() else MARKERS[index % len(MARKERS)]
+            axes.plot(xs, ys, marker=marker, label=family, color=f"C{index % 10}")
+        axes.set(title=runtime, xlabel="seconds per megapixel", xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+    plots[0].set_ylabel("mean gain over six sets (dB)")
+    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    with atomic_path(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ def benchmark(
 ) -> None:
     """Compare the speed and quality of models, networks and runtimes.
 
-    They take turns on the same photo, each in a process of its own, so that a busy machine slows
-    all alike. Quality is measured where --data or --suite says on what: the mean gain over its
-    sets, but for those whose inputs are sharp or hardly blurred.
+    They take turns on the same photo, each turn in a process of its own, so that a busy machine
+    slows all alike. Quality is measured where --data or --suite says on what: the mean gain over
+    its sets, but for those whose inputs are sharp or hardly blurred.
     """
     # Only networks without weights need torch.
     people = network_errors_for_people() if network else nullcontext()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from unblur.demo import draw_scene, shaken
-from unblur.evaluation.evaluate import Evaluation, evaluate, require_different
+from unblur.evaluation.evaluate import Evaluation, Result, evaluate, require_different
 from unblur.evaluation.plots import colours, pareto
 from unblur.evaluation.protocol import Protocol
-from unblur.evaluation.restorers import ModelSpec, Restorer, open_restorer
+from unblur.evaluation.restorers import ModelSpec, open_restorer
 from unblur.evaluation.sets import Example, TestSet
 from unblur.files import write_json, write_table
 from unblur.hardware import processor
@@ -44,16 +43,16 @@ class Candidate:
 class Measured:
     """What was measured of one candidate.
 
-    seconds: of each round, on the whole photo. peak_bytes: of its process. gain: dB over the
-    blurred input by set, where sets were given.
+    seconds: of each round, on the whole photo. peak_bytes: of its largest process, 0 where that is
+    not known. gain: dB over the blurred input by set, where sets were given.
     """
 
     candidate: Candidate
-    runtime: str
-    parameters: int | None
     file_bytes: int
+    runtime: str = ""
+    parameters: int | None = None
     seconds: list[float] = field(default_factory=list)
-    peak_bytes: int | None = None
+    peak_bytes: int = 0
     gain: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -84,7 +83,7 @@ class Benchmark:
                 "fastest": min(row.seconds) / self.megapixels,
                 "slowest": max(row.seconds) / self.megapixels,
                 "ratio": row.median / fastest,
-                "peak_mib": None if row.peak_bytes is None else round(row.peak_bytes / 2**20),
+                "peak_mib": round(row.peak_bytes / 2**20) or None,
                 "parameters": row.parameters,
                 "file_mb": row.file_bytes / 1e6,
                 "gain": row.mean_gain,
@@ -121,36 +120,34 @@ def benchmark(
     """Restore one photo `rounds` times with each candidate, and every set's images once.
 
     The candidates take turns, in an order that moves on by one each round, so that whatever else
-    the machine does slows all of them; medians are compared. Each has a process of its own.
-    Raises EvaluationError, ModelError.
+    the machine does slows all of them; medians are compared. Each turn has a process of its own:
+    memory holds one candidate at a time. Raises EvaluationError, ModelError.
     """
     require_different([each.label for each in candidates], "models")
     if sets:
         require_different([data.name for data in sets], "sets")
     photo = _photo(megapixels)
     example = Example(photo, photo)
-    with ExitStack() as stack:
-        restorers = [stack.enter_context(open_restorer(each.spec)) for each in candidates]
-        rows = [_row(each, one) for each, one in zip(candidates, restorers, strict=True)]
-        for turn in range(rounds + 1):
-            for step in range(len(rows)):
-                index = (turn + step) % len(rows)
-                restored = restorers[index].restore(example)
-                rows[index].peak_bytes = restored.peak_bytes
-                if turn and restored.seconds is not None:  # the first one warms up
-                    rows[index].seconds.append(restored.seconds)
-                if progress:
-                    progress(turn * len(rows) + step + 1, (rounds + 1) * len(rows))
-        trained = [one for one, row in zip(restorers, rows, strict=True) if row.candidate.trained]
-        quality = None
-        if sets and trained:
-            quality = evaluate(
-                trained, sets, protocol, metrics=("psnr",), progress=quality_progress
-            )
-            for result in quality.results:
-                row = next(row for row in rows if row.candidate.label == result.model.label)
-                if result.gain is not None:
-                    row.gain[result.data.name] = result.gain
+    rows = [Measured(each, find_model(each.spec.model).stat().st_size) for each in candidates]
+    for turn in range(rounds):
+        for step in range(len(rows)):
+            _time(rows[(turn + step) % len(rows)], example)
+            if progress:
+                progress(turn * len(rows) + step + 1, rounds * len(rows))
+    results: list[Result] = []
+    trained = [row for row in rows if row.candidate.trained] if sets else []
+    for number, row in enumerate(trained):
+
+        def advance(done: int, total: int, before: int = number) -> None:
+            if quality_progress:
+                quality_progress(before * total + done, len(trained) * total)
+
+        measured = evaluate(
+            [row.candidate.spec], sets, protocol, metrics=("psnr",), progress=advance
+        ).results
+        row.gain = {one.data.name: one.gain for one in measured if one.gain is not None}
+        results += measured
+    quality = Evaluation(protocol or Protocol(), ("psnr",), results) if results else None
     pixels = photo.shape[0] * photo.shape[1] / 1e6
     return Benchmark(pixels, sorted(rows, key=lambda row: row.median), quality)
 
@@ -164,14 +161,15 @@ def _photo(megapixels: float) -> np.ndarray:
     return np.asarray(Image.fromarray(scene).resize(size, Image.Resampling.LANCZOS))
 
 
-def _row(candidate: Candidate, restorer: Restorer) -> Measured:
-    about = restorer.about
-    return Measured(
-        candidate,
-        about.runtime,
-        about.card.get("parameters"),
-        find_model(candidate.spec.model).stat().st_size,
-    )
+def _time(row: Measured, example: Example) -> None:
+    with open_restorer(row.candidate.spec) as restorer:
+        row.runtime = restorer.about.runtime
+        row.parameters = restorer.about.card.get("parameters")
+        restorer.restore(example)  # warms up
+        restored = restorer.restore(example)
+    row.peak_bytes = max(row.peak_bytes, restored.peak_bytes or 0)
+    if restored.seconds is not None:
+        row.seconds.append(restored.seconds)
 
 
 def write_benchmark(result: Benchmark, folder: Path) -> list[Path]:
