@@ -347,10 +347,11 @@ def test_training_goes_on_from_a_model_file(tmp_path: Path) -> None:
         assert torch.allclose(grown(photo), shipped(photo), atol=1e-5)
         for weights in grown.parameters():  # equal tensors, such as zeros, are stored once
             weights += 1e-4 * torch.randn_like(weights)
-    half = tmp_path / "half.onnx"
-    export_model(grown, half, "half", "unshuffle_unet", larger, half=True)
-    again = build_network(NetworkConfig("unshuffle_unet", larger, weights=str(half)))
-    assert weights_hash(again) == read_card(half).weights_sha256
+    for stored in ("int8", "float16"):
+        half = tmp_path / f"{stored}.onnx"
+        export_model(grown, half, stored, "unshuffle_unet", larger, stored)
+        again = build_network(NetworkConfig("unshuffle_unet", larger, weights=str(half)))
+        assert weights_hash(again) == read_card(half).weights_sha256
 
     changed = onnx.load(half)
     first = next(t for t in changed.graph.initializer if "intro.weight" in t.name)

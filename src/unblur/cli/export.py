@@ -29,9 +29,14 @@ def export(
             help="What `unblur evaluate` measured of it, for its card.",
         ),
     ] = None,
-    half: Annotated[
-        bool, typer.Option("--half", help="Weights in float16: half the size, the same speed.")
-    ] = False,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="TYPE",
+            help="How they are stored: float32, float16 (half the size) or int8 (a quarter), at "
+            "the same speed.",
+        ),
+    ] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a network as an .onnx model file.
@@ -57,7 +62,7 @@ def export(
             if told is not None:
                 known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
         made = export_model(
-            model, output, name or output.stem, architecture, options, half, **known
+            model, output, name or output.stem, architecture, options, weights, **known
         )
     typer.echo(
         f"{output}: {made.architecture}, {made.parameters:,} parameters, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from pathlib import Path
@@ -16,9 +15,10 @@ from unblur.files import atomic_path
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
 from unblur.inference.describe import describe, synthetic_photo
 from unblur.inference.runtimes.onnx import OnnxRuntime
-from unblur.inference.weights import HALF
+from unblur.inference.storage import STORED, rounded, store_smaller
 from unblur.models.base import RestorationModel, pad_to_multiple
 from unblur.models.deploy import DeployedModel
+from unblur.registry import unknown
 
 # Odd, uneven sizes: none is the one that the graph was traced with.
 CHECKED_SIZES = ((67, 131), (129, 65), (33, 200))
@@ -31,62 +31,31 @@ def export_model(
     name: str,
     architecture: str,
     options: dict[str, Any],
-    half: bool = False,
+    stored: str = "float32",
     **known: Any,
 ) -> ModelCard:
     """Write a network as ONNX with dynamic batch, height and width, and return its card.
 
-    half: store weights in float16, in half the space; arithmetic stays in float32.
+    stored: the type of the weights in the file, of STORED; float16 takes half the space, int8 a
+        quarter.
     known: card fields such as `licence`, `training_data`, `description`, `measured`.
     Raises ModelError when the graph does not agree with PyTorch on odd sizes.
     """
     if path.suffix.lower() != ".onnx":
         raise ModelError(f"{path}: a model file must end in .onnx")
-    if half:
-        network = _rounded_to_half(network)
-        known["dtype"] = "float16"
-    card = describe(name, architecture, options, network, **known)
+    if stored not in STORED:
+        raise unknown("type of stored weights", stored, STORED)
+    original, network = network, rounded(network, stored)
+    card = describe(name, architecture, options, network, dtype=stored, **known)
     assert isinstance(network, RestorationModel)  # noqa: S101 (describe refuses others)
     deployed = DeployedModel(network)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         _write(deployed, card, temporary)
-        if half:
-            _store_in_half(temporary)
+        if stored != "float32":
+            store_smaller(temporary, original, stored)
         check(deployed, OnnxRuntime(temporary, "cpu", None))
     return card
-
-
-def _rounded_to_half(network: nn.Module) -> nn.Module:
-    network = copy.deepcopy(network)
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.copy_(weights.half().float())
-    return network
-
-
-def _store_in_half(path: Path) -> None:
-    """Keep all large tensors of a graph in float16; runtimes convert them back as they load."""
-    import onnx
-
-    model = onnx.load(path)
-    graph = model.graph
-    conversions = []
-    for tensor in graph.initializer:
-        weights = onnx.numpy_helper.to_array(tensor)
-        if weights.dtype != np.float32 or weights.size <= 256:
-            continue
-        rounded = weights.astype(np.float16)
-        if np.array_equal(rounded, weights):  # not so constants that the exporter made
-            name = tensor.name
-            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, f"{name}{HALF}"))
-            conversions.append(
-                onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT)
-            )
-    nodes = [*conversions, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    onnx.save(model, path)
 
 
 def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from unblur.inference.card import ModelError
 from unblur.inference.describe import weights_hash
 from unblur.inference.runtimes.onnx import read_card
+from unblur.inference.storage import read_weights
 from unblur.models.checkpoint import filled_network
 from unblur.registry import ConfigError
-
-HALF = ".half"  # ends the names of tensors that are stored in float16
 
 
 def load_exported(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
@@ -22,22 +20,13 @@ def load_exported(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
 
     Raises ModelError for files that were not written by `unblur export`, or changed afterwards.
     """
+    card = read_card(path)
     try:
-        import onnx
+        network = filled_network(card.architecture, card.options, read_weights(path))
     except ImportError:
         raise ModelError(
             f"{path}: reading its weights needs: pip install 'unblur[export]'"
         ) from None
-    card = read_card(path)
-    weights = {
-        name: torch.from_numpy(array.copy()).float()
-        for tensor in onnx.load(path).graph.initializer
-        for name in [tensor.name.removeprefix("network.").removesuffix(HALF)]
-        if name != tensor.name  # constants that the exporter made are called otherwise
-        for array in [onnx.numpy_helper.to_array(tensor)]
-    }
-    try:
-        network = filled_network(card.architecture, card.options, weights)
     except (ConfigError, RuntimeError, TypeError, ValueError) as error:
         detail = " ".join(str(error).split())[:160]
         raise ModelError(
