@@ -30,7 +30,8 @@ from unblur.evaluation import (
     open_set,
     read_suite,
 )
-from unblur.files import atomic_path, write_json, write_table
+from unblur.evaluation.evaluate import HARDLY_BLURRED
+from unblur.files import atomic_path, sha256_of, write_json, write_table
 from unblur.inference import shipped_models
 from unblur.inference.export import export_model
 from unblur.models.checkpoint import load_checkpoint
@@ -42,9 +43,8 @@ from unblur.training.reports import read_metrics
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "shipped_small.yaml"
 SUITE = Path(__file__).with_name("suite.yaml")
 COUNT = 4  # images of each set, under each of its blurs
-BLURRED = 50.0  # dB; inputs above it are sharp or hardly blurred
 RUNTIMES = ("onnxruntime", "openvino")
-MARKERS = "osv^D"
+MARKERS = "osv"
 WARM_STEPS = 200
 ROUNDS, PROBE_STEPS, LEFT_OUT = 2, 14, 4  # steps that are timed, without the first ones of each
 BATCH = 8
@@ -101,6 +101,8 @@ def main() -> None:
     files = {name: args.output / f"{name}.onnx" for name in names}
     if args.compare:
         trained = {name: file for name, file in files.items() if file.exists()}
+        if not trained:
+            parser.error(f"{args.output} holds none of the candidates")
         compare(trained | shipped_models(), args.output, args.data)
         return
     seconds = step_seconds(names, args.output, args.data)
@@ -120,13 +122,13 @@ def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]
     if untimed:  # decoded photos are kept for all
         train(candidate("unshuffle 16", output, data, WARM_STEPS))
     times: dict[str, list[float]] = {name: [] for name in untimed}
+    output.mkdir(parents=True, exist_ok=True)
     for _ in range(ROUNDS):
         for name in untimed:
             folder = train(candidate(name, output, data, PROBE_STEPS, {"trainer.log_every": 1}))
             rows = [r for r in read_metrics(folder / "metrics.csv") if "samples_per_second" in r]
             times[name] += [BATCH / row["samples_per_second"] for row in rows[LEFT_OUT:]]
     known |= {name: statistics.quantiles(values)[0] for name, values in times.items()}
-    output.mkdir(parents=True, exist_ok=True)
     write_json(file, known)
     return known
 
@@ -168,30 +170,31 @@ def run_one(name: str, file: Path, data: Path, steps: int) -> None:
 
 def gains(name: str, model: Path, folder: Path, data: Path) -> dict[str, float]:
     """dB gained on each set whose images are blurred, and their mean."""
-    folder = folder / "measured" / name
+    folder = folder / "measured" / f"{name} {sha256_of(model)[:8]}"
     if not (folder / "metrics.json").exists():
         sets = [open_set(replace(spec, count=COUNT), data) for spec in read_suite(SUITE)]
         spec = ModelSpec(str(model), name=name, runtime="onnxruntime")
         evaluate([spec], sets, metrics=("psnr",), folder=folder)
     results = json.loads((folder / "metrics.json").read_text())["results"]
-    blurred = [each for each in results if each["mean"]["psnr_input"] < BLURRED]
+    blurred = [each for each in results if each["mean"]["psnr_input"] <= HARDLY_BLURRED]
     by_set = {each["data"]: each["mean"]["psnr"] - each["mean"]["psnr_input"] for each in blurred}
     return {"gain": statistics.mean(by_set.values())} | by_set
 
 
 def compare(models: dict[str, Path], folder: Path, data: Path) -> None:
     """Write the table and the plot."""
+    gained = {name: gains(name, path, folder, data) for name, path in models.items()}
     specs = [ModelSpec(str(path), name=name) for name, path in models.items()]
     timed = benchmark(in_runtimes(specs, RUNTIMES), megapixels=1.0, rounds=3).table()
     rows = []
-    for name, path in models.items():
+    for name in models:
         row: dict[str, Any] = {"name": name}
         for runtime in RUNTIMES:
             found = next(each for each in timed if each["model"] == f"{name}, {runtime}")
             row["parameters"] = found["parameters"]
             row[f"s/MP, {runtime}"] = found["seconds_per_megapixel"]
             row[f"peak MiB, {runtime}"] = found["peak_mib"]
-        rows.append(row | gains(name, path, folder, data))
+        rows.append(row | gained[name])
     write_table(folder / "study.csv", rows)
     draw(rows, folder / "study.png")
 
@@ -207,12 +210,12 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
     for axes, runtime in zip(plots, RUNTIMES, strict=True):
         for index, (family, members) in enumerate(families.items()):
             xs, ys = zip(*sorted((m[f"s/MP, {runtime}"], m["gain"]) for m in members), strict=True)
-            marker = "*" if family in shipped_models() else MARKERS[index % len(MARKERS)]
+            marker = "*" if family in shipped_models() else MARKERS[index // 10]
             axes.plot(xs, ys, marker=marker, label=family, color=f"C{index % 10}")
         axes.set(title=runtime, xlabel="seconds per megapixel", xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
-    plots[0].set_ylabel("mean gain over six sets (dB)")
+    plots[0].set_ylabel("mean gain over the blurred sets (dB)")
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     with atomic_path(file) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

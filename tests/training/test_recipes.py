@@ -347,16 +347,32 @@ def test_training_goes_on_from_a_model_file(tmp_path: Path) -> None:
         assert torch.allclose(grown(photo), shipped(photo), atol=1e-5)
         for weights in grown.parameters():  # equal tensors, such as zeros, are stored once
             weights += 1e-4 * torch.randn_like(weights)
-    for stored in ("int8", "float16"):
-        half = tmp_path / f"{stored}.onnx"
-        export_model(grown, half, stored, "unshuffle_unet", larger, stored)
-        again = build_network(NetworkConfig("unshuffle_unet", larger, weights=str(half)))
-        assert weights_hash(again) == read_card(half).weights_sha256
+    half, whole = tmp_path / "half.onnx", tmp_path / "whole.onnx"
+    for file, stored in ((half, "float16"), (whole, "int8")):
+        export_model(grown, file, stored, "unshuffle_unet", larger, stored)
+        again = build_network(NetworkConfig("unshuffle_unet", larger, weights=str(file)))
+        assert weights_hash(again) == read_card(file).weights_sha256
 
-    changed = onnx.load(half)
-    first = next(t for t in changed.graph.initializer if "intro.weight" in t.name)
-    first.raw_data = bytes(len(first.raw_data))
-    onnx.save(changed, tmp_path / "changed.onnx")
+    def tampered(file: Path, named: str, change: Callable[[onnx.TensorProto], None]) -> str:
+        model = onnx.load(file)
+        change(next(t for t in model.graph.initializer if t.name.endswith(named)))
+        onnx.save(model, tmp_path / "tampered.onnx")
+        return str(tmp_path / "tampered.onnx")
+
+    def emptied(tensor: onnx.TensorProto) -> None:
+        tensor.raw_data = bytes(len(tensor.raw_data))
+
+    def joined(tensor: onnx.TensorProto) -> None:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones((1, 1, 1, 1), "f4"), tensor.name))
+
+    for file, named, change, said in (
+        (half, "intro.weight.half", emptied, "not those that its card"),
+        (whole, "intro.weight.int8", emptied, "not those that its card"),
+        (whole, "intro.weight.int8_scale", joined, "scales of intro.weight have another shape"),
+    ):
+        weights = tampered(file, named, change)
+        with pytest.raises(ConfigError, match=said):
+            build_network(NetworkConfig("unshuffle_unet", larger, weights=weights))
 
     def with_options(options: object) -> str:
         model = onnx.load(half)
@@ -374,12 +390,8 @@ def test_training_goes_on_from_a_model_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=r"does not keep the weights|no mapping|card"):
             build_network(NetworkConfig("unshuffle_unet", larger, weights=with_options(options)))
-    for file, said in (
-        (str(tmp_path / "changed.onnx"), "not those that its card"),
-        ("smal", "Did you mean 'small'"),
-    ):
-        with pytest.raises(ConfigError, match=said):
-            build_network(NetworkConfig("unshuffle_unet", larger, weights=file))
+    with pytest.raises(ConfigError, match="Did you mean 'small'"):
+        build_network(NetworkConfig("unshuffle_unet", larger, weights="smal"))
     with pytest.raises(ConfigError, match=r"holds a unshuffle_unet, the recipe has a unet16"):
         build_network(NetworkConfig("unet16", {}, weights="small"))
 

@@ -29,12 +29,12 @@ def export(
             help="What `unblur evaluate` measured of it, for its card.",
         ),
     ] = None,
-    weights: Annotated[
+    stored: Annotated[
         str,
         typer.Option(
             metavar="TYPE",
-            help="How they are stored: float32, float16 (half the size) or int8 (a quarter), at "
-            "the same speed.",
+            help="How weights are stored: float32, float16 (half the size) or int8 (a quarter), "
+            "at the same speed.",
         ),
     ] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -47,6 +47,8 @@ def export(
         raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
     known: dict[str, Any] = _card_fields(card) if card else {}
     if measured is not None:
+        if stored == "int8":
+            raise fail("--measured: int8 changes a model; measure the file, then use --card", 2)
         known["measured"] = _measured(measured, Path(network))
     with network_errors_for_people():
         from unblur.inference.export import export_model
@@ -62,7 +64,7 @@ def export(
             if told is not None:
                 known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
         made = export_model(
-            model, output, name or output.stem, architecture, options, weights, **known
+            model, output, name or output.stem, architecture, options, stored, **known
         )
     typer.echo(
         f"{output}: {made.architecture}, {made.parameters:,} parameters, "

@@ -117,11 +117,12 @@ def benchmark(
     progress: Progress | None = None,
     quality_progress: Progress | None = None,
 ) -> Benchmark:
-    """Restore one photo `rounds` times with each candidate, and every set's images once.
+    """Time each candidate `rounds` times on one photo, and restore every set's images once.
 
     The candidates take turns, in an order that moves on by one each round, so that whatever else
-    the machine does slows all of them; medians are compared. Each turn has a process of its own:
-    memory holds one candidate at a time. Raises EvaluationError, ModelError.
+    the machine does slows all of them; medians are compared. Each turn has a process of its own,
+    which restores the photo once before it is timed: memory holds one candidate at a time.
+    Raises EvaluationError, ModelError.
     """
     require_different([each.label for each in candidates], "models")
     if sets:

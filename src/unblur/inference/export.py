@@ -45,7 +45,9 @@ def export_model(
         raise ModelError(f"{path}: a model file must end in .onnx")
     if stored not in STORED:
         raise unknown("type of stored weights", stored, STORED)
-    original, network = network, rounded(network, stored)
+    original = network
+    if stored != "float32":
+        network = rounded(network, stored)
     card = describe(name, architecture, options, network, dtype=stored, **known)
     assert isinstance(network, RestorationModel)  # noqa: S101 (describe refuses others)
     deployed = DeployedModel(network)

@@ -1,7 +1,7 @@
 """How a model file stores its weights: as they are, or smaller, for runtimes to convert at loading.
 
-Arithmetic is in float32 in any case. In int8, each output channel of a convolution has a scale of
-its own: the largest weight is 127.
+Arithmetic is in float32 in any case. In int8, each slice along the first axis of a convolution's
+weights has a scale of its own: the largest magnitude is 127.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unblur.inference.card import ModelError
+
 STORED = ("float32", "float16", "int8")
 
 _SMALLEST = 256  # values; what has fewer stays in float32
 _PREFIX = "network."  # begins the names of weights in a graph; constants of the exporter have none
-_HALF, _INTEGERS, _SCALES = ".half", ".int8", ".scale"
+_HALF, _INTEGERS, _SCALES = ".half", ".int8", ".int8_scale"
 
 Floats = NDArray[np.float32]
 
@@ -31,8 +33,8 @@ def rounded(network: nn.Module, stored: str) -> nn.Module:
         for weights in network.parameters():
             if stored == "float16":
                 weights.copy_(weights.half().float())
-            elif stored == "int8" and weights.numel() > _SMALLEST:
-                integers, scales = _quantized(weights.detach().numpy())
+            elif stored == "int8" and _has_scales(weights):
+                integers, scales = _quantized(_array(weights))
                 weights.copy_(torch.from_numpy(integers * scales))
     return network
 
@@ -40,32 +42,41 @@ def rounded(network: nn.Module, stored: str) -> nn.Module:
 def store_smaller(path: Path, network: nn.Module, stored: str) -> None:
     """Store the large tensors of a graph made of a `rounded` network in fewer bytes.
 
-    network: as it was before rounding. Tensors that the exporter changed stay as they are.
+    network: as it was before rounding. Raises ModelError where weights were rounded to int8, but
+    the graph holds them otherwise (BatchNorm is folded into them) and could not store them so.
     """
     import onnx
 
     model = onnx.load(path)
     graph = model.graph
-    original = {_PREFIX + name: one.detach().numpy() for name, one in network.named_parameters()}
+    wanted = {
+        _PREFIX + name: _array(weights)
+        for name, weights in network.named_parameters()
+        if stored == "int8" and _has_scales(weights)
+    }
     conversions: list[Any] = []
     scales_of: list[Any] = []
     for tensor in graph.initializer:
         name, weights = tensor.name, onnx.numpy_helper.to_array(tensor)
-        if weights.dtype != np.float32 or weights.size <= _SMALLEST:
-            continue
-        if stored == "float16":
+        if stored == "float16" and weights.dtype == np.float32 and weights.size > _SMALLEST:
             half = weights.astype(np.float16)
             if np.array_equal(half, weights):
                 tensor.CopyFrom(onnx.numpy_helper.from_array(half, name + _HALF))
                 conversions.append(_cast(tensor.name, name))
-        elif name in original and original[name].shape == weights.shape:
-            integers, scales = _quantized(original[name])
+        elif name in wanted:
+            integers, scales = _quantized(wanted[name])
             if np.array_equal(integers * scales, weights):
+                del wanted[name]
                 tensor.CopyFrom(onnx.numpy_helper.from_array(integers, name + _INTEGERS))
                 scales_of.append(onnx.numpy_helper.from_array(scales, name + _SCALES))
                 conversions.append(_cast(tensor.name, f"{name}.whole"))
                 factors = [f"{name}.whole", name + _SCALES]
                 conversions.append(onnx.helper.make_node("Mul", factors, [name]))
+    if wanted:
+        raise ModelError(
+            f"{len(wanted)} tensors, such as {min(wanted)}, are not in the graph as they were "
+            "trained and cannot be stored in int8; float16 can"
+        )
     graph.initializer.extend(scales_of)
     nodes = [*conversions, *graph.node]
     del graph.node[:]
@@ -77,17 +88,19 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The weights in a model file, by name, in float32. Raises ValueError."""
     import onnx
 
-    tensors = {
-        tensor.name.removeprefix(_PREFIX): onnx.numpy_helper.to_array(tensor)
-        for tensor in onnx.load(path).graph.initializer
-        if tensor.name.startswith(_PREFIX)
-    }
+    tensors = {}
+    for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError(f"{tensor.name} is in another file")
+        if tensor.name.startswith(_PREFIX):
+            name = tensor.name.removeprefix(_PREFIX)
+            tensors[name] = onnx.numpy_helper.to_array(tensor)
     weights = {}
     for name, array in tensors.items():
         if name.endswith(_INTEGERS):
             whole = name.removesuffix(_INTEGERS)
-            scales = tensors.get(whole + _SCALES, np.ones(()))
-            if np.broadcast_shapes(array.shape, scales.shape) != array.shape:
+            scales = tensors.get(whole + _SCALES)
+            if scales is None or scales.shape != (len(array), *[1] * (array.ndim - 1)):
                 raise ValueError(f"the scales of {whole} have another shape")
             weights[whole] = torch.from_numpy(array * scales).float()
         elif not name.endswith(_SCALES):
@@ -95,10 +108,20 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
+def _has_scales(weights: torch.Tensor) -> bool:
+    """Gains and biases, a value for each channel, stay in float32."""
+    return weights.ndim == 4 and len(weights) > 1 and weights.numel() > _SMALLEST
+
+
+def _array(weights: torch.Tensor) -> Floats:
+    return weights.detach().float().cpu().numpy()
+
+
 def _quantized(weights: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Integers, and the scale of each first index, which multiply to nearly the weights."""
-    axes = tuple(range(1, weights.ndim))
-    largest = np.abs(weights).max(axis=axes, keepdims=True)
+    """Integers, and the scales of slices along the first axis, which multiply to the weights."""
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    if not np.isfinite(largest).all():
+        raise ModelError("its weights are not finite")
     scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     return np.rint(weights / scales).astype(np.int8), scales
 
