@@ -74,7 +74,7 @@ def test_a_deblurrer_and_strength(scene: np.ndarray) -> None:
 
 
 def test_list_models() -> None:
-    assert [card.name for card in unblur.list_models()] == ["small"]
+    assert [card.name for card in unblur.list_models()] == ["small", "base"]
 
 
 def test_what_is_no_image() -> None:

@@ -202,7 +202,8 @@ def plot_curves(rows: list[Row], path: Path) -> None:
     """Loss (linear and log10), PSNR of training, validation and input, and learning rate.
 
     What is measured on single batches is drawn faintly, with its mean over a fiftieth of them. A
-    loss that is not positive has no logarithm: the gain over the blurred input stands there.
+    loss that is not positive has no logarithm: the gain over the blurred input stands there, that
+    of validations alone once there are several, as batches differ by more than a training brings.
     """
     import matplotlib as mpl
 
@@ -228,9 +229,10 @@ def plot_curves(rows: list[Row], path: Path) -> None:
         noisy(axes[0, 1], steps, [math.log10(loss) for loss in losses])
         axes[0, 1].set_title("log10 of the training loss")
     else:
-        noisy(axes[0, 1], *series("train/gain"), "training batch")
         measured, gains = series("val/gain")
-        axes[0, 1].plot(measured, gains, marker=".", label="validation")
+        if len(gains) < 3:
+            noisy(axes[0, 1], *series("train/gain"), "training batch")
+        axes[0, 1].plot(measured, gains, marker=".", color="C1", label="validation")
         axes[0, 1].set_title("gain over the blurred input in dB")
         axes[0, 1].legend()
     if series("train/psnr")[0]:
