@@ -140,6 +140,22 @@ def test_from_a_blurred_photo_to_a_sharp_one(
     assert float(stage.get_attribute("data-zoom")) < 3.01
 
 
+def test_a_choice_of_models(
+    browser: object, process: Callable[..., tuple[object, str]], photo: Path
+) -> None:
+    _, address = process("--model", "base")
+    seen = Visit(browser, int(address.rpartition(":")[2]))
+    seen.page.locator("#model option").nth(1).wait_for(state="attached")
+    names = seen.page.locator("#model option").all_inner_texts()
+    assert names == ["small", "base, about 2.2 × as long"]
+    seen.page.select_option("#model", "base")
+    seen.pick(photo)
+    seen.rows("done").wait_for(timeout=30_000)
+    assert "base" in seen.rows("done").inner_text()
+    assert any("model=base" in url for url in seen.asked)
+    seen.close()
+
+
 def test_several_photos_and_what_is_refused(
     visit: Callable[..., Visit], photo: Path, scene: np.ndarray, tmp_path: Path
 ) -> None:
