@@ -19,7 +19,7 @@ from unblur.blur import convolve, defocus_kernel
 from unblur.imaging import Photo
 from unblur.inference import Deblurrer, ModelError
 from unblur.inference.export import export_model
-from unblur.inference.runtimes import TileMemoryError
+from unblur.inference.runtimes import TileMemoryError, installed_runtimes
 from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
 
@@ -286,6 +286,14 @@ def test_byte_orders_agree(scene: np.ndarray, small: Deblurrer) -> None:
     swapped = small.restore_pixels(wide.astype(">u2"))
     assert swapped.dtype == np.dtype(">u2")
     assert np.array_equal(swapped, small.restore_pixels(wide))
+
+
+def test_bf16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("unblur.inference.runtimes.openvino.has_bf16", lambda: False)
+    assert "openvino-bf16" not in installed_runtimes()
+    with pytest.raises(ModelError, match="does not compute in bf16: use --runtime openvino"):
+        Deblurrer("small", runtime="openvino-bf16")
 
 
 def test_signals_survive_openvino() -> None:

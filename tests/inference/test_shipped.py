@@ -12,6 +12,7 @@ from unblur import Deblurrer, list_models, metrics
 from unblur.blur import parse_degradation, spoil
 from unblur.data import open_dataset
 from unblur.inference.models import find_model
+from unblur.inference.runtimes import installed_runtimes
 
 LARGEST = {"small": 10e6, "base": 40e6}  # bytes
 CARDS = [pytest.param(card, id=card.name) for card in list_models()]
@@ -94,3 +95,16 @@ def test_blurred_photos_gain(
         gains.append(psnr(deblurrer.restore_pixels(given), photo) - psnr(given, photo))
     assert np.mean(gains) > gain
     assert min(gains) > -0.1
+
+
+def test_in_bf16_as_well(deblurrer: Deblurrer, photos: list[np.ndarray]) -> None:
+    if "openvino-bf16" not in installed_runtimes():
+        pytest.skip("this processor has no bf16")
+    quicker = Deblurrer(deblurrer.card.name, runtime="openvino-bf16")
+    assert quicker.runtime == "openvino-bf16"
+    for photo in photos[:3]:
+        given = blurred(photo, "gaussian:size=11,sigma=1.6")
+        exact, rounded = deblurrer.restore_pixels(given), quicker.restore_pixels(given)
+        assert 45 < psnr(rounded, exact) < 90
+        assert abs(psnr(rounded, photo) - psnr(exact, photo)) < 0.02
+        assert psnr(quicker.restore_pixels(photo), deblurrer.restore_pixels(photo)) > 50

@@ -51,7 +51,10 @@ def benchmark(
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="onnxruntime, openvino or torch; repeatable. Default: all installed."),
+        typer.Option(
+            help="onnxruntime, openvino, openvino-bf16 or torch; repeatable. Default: all that are "
+            "installed."
+        ),
     ] = None,
     data: DataOption = None,
     blur: BlurOption = None,

@@ -219,7 +219,9 @@ def evaluate(
     lpips_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="torchvision's VGG16, for lpips.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help="auto, onnxruntime, openvino, openvino-bf16 or torch.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="As in `unblur run`.")] = "auto",
     threads: ThreadsOption = None,
     best: Annotated[

@@ -21,11 +21,13 @@ def info(
     from unblur.imaging import FORMATS
     from unblur.inference import shipped_models
     from unblur.inference.runtimes import RUNTIMES, installed_runtimes
-    from unblur.inference.runtimes.choice import runtime_devices
+    from unblur.inference.runtimes.choice import BF16, runtime_devices
 
     installed = installed_runtimes()
     runtimes: dict[str, Any] = {}
     for name in RUNTIMES[1:]:
+        if name == BF16 and name not in installed:
+            continue  # this processor has none
         try:
             runtimes[name] = runtime_devices(name) if name in installed else None
         except Exception as error:  # a broken install of an extra must not break this report

@@ -32,6 +32,7 @@ class RuntimeChoice(enum.StrEnum):
     auto = "auto"
     onnxruntime = "onnxruntime"
     openvino = "openvino"
+    openvino_bf16 = "openvino-bf16"
     torch = "torch"
 
 

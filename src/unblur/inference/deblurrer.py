@@ -33,7 +33,7 @@ class Deblurrer:
     """A loaded model that restores photos; immutable, so threads may share one.
 
     model: the name of a shipped model or the path of a model file (.onnx or a checkpoint).
-    runtime: "auto", "onnxruntime", "openvino" or "torch" (for checkpoints).
+    runtime: "auto", "onnxruntime", "openvino", "openvino-bf16" or "torch" (for checkpoints).
     device: "auto", "cpu", "cuda", "mps", or one that `unblur info` lists.
     tile: side of the tiles in pixels; None leaves it to the model's card. Tiles of less than about
         3½ times the card's overlap overlap less, and may differ a little at their seams.

@@ -9,15 +9,28 @@ from typing import Literal, get_args
 from unblur.inference.card import ModelError
 from unblur.inference.runtimes.base import Runtime
 
-RuntimeName = Literal["auto", "onnxruntime", "openvino", "torch"]
+RuntimeName = Literal["auto", "onnxruntime", "openvino", "openvino-bf16", "torch"]
 RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
-_MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+BF16 = "openvino-bf16"
 
 
 def installed_runtimes() -> list[str]:
-    """The runtimes whose packages are installed."""
-    return [name for name, module in _MODULES.items() if importlib.util.find_spec(module)]
+    """The runtimes whose packages are installed, without OpenVINO in bf16 where it is no faster."""
+    return [name for name in RUNTIMES[1:] if _is_installed(name) and (name != BF16 or _has_bf16())]
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec("openvino" if name == BF16 else name) is not None
+
+
+def _has_bf16() -> bool:
+    from unblur.inference.runtimes.openvino import has_bf16
+
+    try:
+        return has_bf16()
+    except Exception:  # a broken install, of which loading a model tells more
+        return False
 
 
 def runtime_devices(name: str) -> list[str]:
@@ -26,7 +39,7 @@ def runtime_devices(name: str) -> list[str]:
         from unblur.inference.runtimes.onnx import onnx_devices
 
         return onnx_devices()
-    if name == "openvino":
+    if name in ("openvino", BF16):
         from unblur.inference.runtimes.openvino import openvino_devices
 
         return openvino_devices()
@@ -44,14 +57,16 @@ def choose(path: Path, runtime: str) -> str:
         if is_checkpoint:
             runtime = "torch"
         else:
-            runtime = "openvino" if "openvino" in installed_runtimes() else "onnxruntime"
+            runtime = "openvino" if _is_installed("openvino") else "onnxruntime"
     if is_checkpoint != (runtime == "torch"):
         kind = "a checkpoint" if is_checkpoint else "an ONNX file"
         needed = "torch" if is_checkpoint else "onnxruntime or openvino"
         raise ModelError(f"{path}: {kind} runs on --runtime {needed}, not {runtime}")
-    if runtime not in installed_runtimes():
-        extra = "export" if runtime == "torch" else runtime
+    if not _is_installed(runtime):
+        extra = {"torch": "export", BF16: "openvino"}.get(runtime, runtime)
         raise ModelError(f"runtime {runtime} is not installed: pip install 'unblur[{extra}]'")
+    if runtime == BF16 and not _has_bf16():
+        raise ModelError("this processor does not compute in bf16: use --runtime openvino")
     return runtime
 
 
@@ -61,7 +76,8 @@ def load_runtime(path: Path, runtime: str, device: str, threads: int | None) -> 
     available = runtime_devices(name)
     if device == "auto":
         # A GPU where torch or ONNX Runtime finds one; OpenVINO's GPUs only when asked for.
-        device = next((d for d in ("cuda", "mps") if d in available and name != "openvino"), "cpu")
+        gpus = () if name in ("openvino", BF16) else ("cuda", "mps")
+        device = next((d for d in gpus if d in available), "cpu")
     if device not in available:
         raise ModelError(
             f"runtime {name} has no device '{device}': it finds {', '.join(available)}"
@@ -70,10 +86,10 @@ def load_runtime(path: Path, runtime: str, device: str, threads: int | None) -> 
         from unblur.inference.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(path, device, threads)
-    if name == "openvino":
+    if name in ("openvino", BF16):
         from unblur.inference.runtimes.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(path, device, threads)
+        return OpenVinoRuntime(path, device, threads, name)
     from unblur.inference.runtimes.pytorch import TorchRuntime
 
     return TorchRuntime(path, device, threads)

@@ -35,16 +35,25 @@ def openvino_devices() -> list[str]:
     return [device.lower() for device in _core().available_devices]
 
 
+def has_bf16() -> bool:
+    """Whether this processor computes in bf16, which is then about twice as fast."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoRuntime:
-    """A model compiled by OpenVINO in float32; every call has its own request."""
+    """A model compiled by OpenVINO; every call has its own request.
 
-    name = "openvino"
+    name: "openvino" computes in float32, "openvino-bf16" in bf16.
+    """
 
-    def __init__(self, path: Path, device: str, threads: int | None) -> None:
-        self.device = device
+    def __init__(
+        self, path: Path, device: str, threads: int | None, name: str = "openvino"
+    ) -> None:
+        self.name, self.device = name, device
         self.card = read_card(path)
-        # Without the hint, OpenVINO computes in bf16 where the processor can.
-        config: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        # Without the hint, OpenVINO computes in bf16 wherever the processor can.
+        precision = "bf16" if name == "openvino-bf16" else "f32"
+        config: dict[str, object] = {"INFERENCE_PRECISION_HINT": precision}
         if threads and device == "cpu":
             config["INFERENCE_NUM_THREADS"] = threads
             # Several processes with a few threads each would all be bound to the same cores.
