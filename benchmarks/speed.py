@@ -92,7 +92,7 @@ def main() -> None:
                 continue
             command = [*UNBLUR, "run", str(small), "--model", args.model, "--runtime", runtime]
             seconds = timed([*command, "-o", f"{folder}/out.jpg", "--overwrite"], args.runs)
-            print(f"0.5 MP, shell to file, {runtime:12}{seconds:6.2f} s")
+            print(f"0.5 MP, shell to file, {runtime:14}{seconds:6.2f} s")
 
         photo = tiled_scene(args.megapixels)
         engines = load_engines(args.model, Path(folder))
@@ -108,7 +108,7 @@ def main() -> None:
         base = per_megapixel["onnxruntime"]
         for runtime, seconds in per_megapixel.items():
             print(
-                f"{megapixels:.1f} MP in memory, {runtime:12}{seconds:10.2f} s/MP  "
+                f"{megapixels:.1f} MP in memory, {runtime:14}{seconds:10.2f} s/MP  "
                 f"({seconds / base:.2f} × onnxruntime)"
             )
         if args.json:

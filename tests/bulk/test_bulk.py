@@ -95,9 +95,13 @@ def test_on_processes(archive: Path, tmp_path: Path, small: Deblurrer) -> None:
     assert "1 photos to restore, 41 done before" in again.output
     assert {row["status"] for row in manifest(results)} == {"ok"}
     assert all((results / name).stat().st_mtime_ns == when for name, when in times.items())
-    other = unblur(archive, results, "--strength", "0.5")
-    assert other.exit_code == 2
-    assert "other settings (strength)" in other.output
+    for options, named in (
+        (["--strength", "0.5"], "strength"),
+        (["--runtime", "openvino-bf16"], "precision"),
+    ):
+        other = unblur(archive, results, *options)
+        assert other.exit_code == 2
+        assert f"other settings ({named})" in other.output
 
 
 def test_a_killed_run_goes_on(archive: Path, tmp_path: Path, small: Deblurrer) -> None:

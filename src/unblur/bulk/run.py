@@ -72,7 +72,8 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
     about = settings.about(read_card(find_model(settings.model)).weights_sha256)
     try:
         if target.exists(_SETTINGS):
-            before = json.loads(target.read(_SETTINGS, 100_000))
+            # Older destinations do not say that they are in float32.
+            before = {"precision": "float32"} | json.loads(target.read(_SETTINGS, 100_000))
             if before != about:
                 changed = ", ".join(key for key in about if about[key] != before.get(key))
                 raise BulkError(

@@ -26,6 +26,7 @@ from unblur.imaging import (
 )
 from unblur.inference import ModelError
 from unblur.inference.deblurrer import Deblurrer
+from unblur.inference.runtimes.choice import precision
 
 PARTS = f"{OWN_FOLDER}/parts"
 SCHEMA = pa.schema(
@@ -61,7 +62,8 @@ class Settings:
     def about(self, weights: str) -> dict[str, Any]:
         """What results depend on."""
         kept = ("strength", "format", "quality")
-        return {"weights": weights} | {name: asdict(self)[name] for name in kept}
+        own = {name: asdict(self)[name] for name in kept}
+        return {"weights": weights, "precision": precision(self.runtime)} | own
 
 
 def output_name(name: str, format_: str | None) -> str:

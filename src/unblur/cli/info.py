@@ -27,7 +27,7 @@ def info(
     runtimes: dict[str, Any] = {}
     for name in RUNTIMES[1:]:
         if name == BF16 and name not in installed:
-            continue  # this processor has none
+            continue  # nothing that could be installed would bring it
         try:
             runtimes[name] = runtime_devices(name) if name in installed else None
         except Exception as error:  # a broken install of an extra must not break this report

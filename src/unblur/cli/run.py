@@ -103,7 +103,8 @@ def run(
         int | None, typer.Option(min=1, help="Tile side in pixels: smaller needs less memory.")
     ] = None,
     runtime: Annotated[
-        RuntimeChoice, typer.Option(help="What computes. auto takes the fastest installed.")
+        RuntimeChoice,
+        typer.Option(help="What computes. auto takes the fastest installed in float32."),
     ] = RuntimeChoice.auto,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, … as listed by `unblur info`.")

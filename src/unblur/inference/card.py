@@ -22,7 +22,7 @@ class ModelCard:
     overlap: context in pixels that a tile's pixel needs to come out as in the whole photo.
     tile: side of the tiles that keep memory moderate.
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
-    dtype: of the stored weights; arithmetic is in float32 in any case.
+    dtype: of the stored weights; runtimes convert them as they load.
     weights_sha256: hash of the weights, by name, in float32.
     trained_on: the sequences of its training data, where they are known.
     measured: dB by data set, `{"set": {"psnr_input": …, "psnr": …}}`.

@@ -52,6 +52,7 @@ class Deblurrer:
         threads: int | None = None,
         best: bool = False,
     ) -> None:
+        self.best = best
         self._orientations = _ORIENTATIONS if best else _ORIENTATIONS[:1]
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise ModelError(f"threads must be between 1 and {MAX_THREADS}, got {threads}")

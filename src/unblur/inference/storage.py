@@ -1,7 +1,7 @@
 """How a model file stores its weights: as they are, or smaller, for runtimes to convert at loading.
 
-Arithmetic is in float32 in any case. In int8, each slice along the first axis of a convolution's
-weights has a scale of its own: the largest magnitude is 127.
+Runtimes compute in float32 all the same. In int8, each slice along the first axis of a
+convolution's weights has a scale of its own: the largest magnitude is 127.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from unblur.imaging.video import (
     join_segments,
 )
 from unblur.inference.deblurrer import Deblurrer
+from unblur.inference.runtimes.choice import precision
 from unblur.inference.temporal import Flicker, Steadier
 
 _SEGMENT_FRAMES = 48
@@ -90,6 +91,8 @@ def restore_video(
             "source": [source.name, source.stat().st_size, source.stat().st_mtime_ns],
             "model": deblurrer.card.name,
             "weights": deblurrer.card.weights_sha256,
+            "precision": precision(deblurrer.runtime),
+            "best": deblurrer.best,
             "encoder": encoder,
             "options": [options.strength, options.quality, first, str(last), options.temporal],
         }

@@ -1,4 +1,4 @@
-"""Which runtime runs a model: what the user asked for, or what is installed and faster."""
+"""Which runtime runs a model: what the user asked for, or the faster one in float32."""
 
 from __future__ import annotations
 
@@ -33,13 +33,20 @@ def _has_bf16() -> bool:
         return False
 
 
+def precision(runtime: str) -> str:
+    """What a runtime computes in: results in different ones are not to be mixed."""
+    return "bf16" if runtime == BF16 else "float32"
+
+
 def runtime_devices(name: str) -> list[str]:
     """The devices that an installed runtime finds on this machine."""
     if name == "onnxruntime":
         from unblur.inference.runtimes.onnx import onnx_devices
 
         return onnx_devices()
-    if name in ("openvino", BF16):
+    if name == BF16:
+        return ["cpu"]  # its GPUs compute in float16 or float32
+    if name == "openvino":
         from unblur.inference.runtimes.openvino import openvino_devices
 
         return openvino_devices()

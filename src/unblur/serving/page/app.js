@@ -336,8 +336,8 @@ async function begin() {
   try {
     const health = await (await ask("healthz")).json();
     const { models } = await (await ask("v1/models")).json();
-    const times = (card) => card.macs_per_megapixel / models[0].macs_per_megapixel;
-    const label = (card) => card.name + (times(card) > 1.2 ? `, about ${times(card).toFixed(1)} × as long` : "");
+    const times = (card) => card.macs_per_megapixel / (models[0].macs_per_megapixel || NaN);
+    const label = (card) => card.name + (times(card) > 1.4 ? `, about ${times(card).toFixed(0)} × as long` : "");
     find("model").replaceChildren(...models.map((card) => new Option(label(card), card.name)));
     find("model-row").hidden = models.length < 2;
     limits = health;
