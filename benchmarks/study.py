@@ -185,7 +185,7 @@ def compare(models: dict[str, Path], folder: Path, data: Path) -> None:
     """Write the table and the plot."""
     gained = {name: gains(name, path, folder, data) for name, path in models.items()}
     specs = [ModelSpec(str(path), name=name) for name, path in models.items()]
-    timed = benchmark(in_runtimes(specs, RUNTIMES), megapixels=1.0, rounds=3).table()
+    timed = benchmark(in_runtimes(specs, RUNTIMES), megapixels=1.0, rounds=2).table()
     rows = []
     for name in models:
         row: dict[str, Any] = {"name": name}
