@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="all by default")
     parser.add_argument("--minutes", type=float, default=6.0, help="of training each")
     parser.add_argument("--compare", action="store_true", help="nothing is trained: table and plot")
+    parser.add_argument("--rounds", type=int, default=2, help="of timing")
     args = parser.parse_args()
     names = args.only or list(CANDIDATES)
     files = {name: args.output / f"{name}.onnx" for name in names}
@@ -103,7 +104,7 @@ def main() -> None:
         trained = {name: file for name, file in files.items() if file.exists()}
         if not trained:
             parser.error(f"{args.output} holds none of the candidates")
-        compare(trained | shipped_models(), args.output, args.data)
+        compare(trained | shipped_models(), args.output, args.data, args.rounds)
         return
     seconds = step_seconds(names, args.output, args.data)
     for name, file in files.items():
@@ -181,11 +182,11 @@ def gains(name: str, model: Path, folder: Path, data: Path) -> dict[str, float]:
     return {"gain": statistics.mean(by_set.values())} | by_set
 
 
-def compare(models: dict[str, Path], folder: Path, data: Path) -> None:
+def compare(models: dict[str, Path], folder: Path, data: Path, rounds: int) -> None:
     """Write the table and the plot."""
     gained = {name: gains(name, path, folder, data) for name, path in models.items()}
     specs = [ModelSpec(str(path), name=name) for name, path in models.items()]
-    timed = benchmark(in_runtimes(specs, RUNTIMES), megapixels=1.0, rounds=2).table()
+    timed = benchmark(in_runtimes(specs, RUNTIMES), megapixels=1.0, rounds=rounds).table()
     rows = []
     for name in models:
         row: dict[str, Any] = {"name": name}
