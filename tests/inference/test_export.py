@@ -52,8 +52,9 @@ def test_every_network_is_exported(tmp_path: Path, name: str) -> None:
         assert (statistics is None) == (card.statistics == 0)
 
 
-@pytest.mark.parametrize("name", ["unet16", "unshuffle_unet"])
-@pytest.mark.parametrize(("stored", "share"), [("float16", 2), ("int8", 4)])
+@pytest.mark.parametrize(
+    ("name", "stored", "share"), [("unet16", "float16", 2), ("unshuffle_unet", "int8", 4)]
+)
 def test_weights_in_less_space(tmp_path: Path, name: str, stored: str, share: float) -> None:
     network = random_network(name, **LIGHT[name])
     with torch.no_grad():
@@ -80,6 +81,7 @@ def test_weights_in_less_space(tmp_path: Path, name: str, stored: str, share: fl
             assert torch.allclose(before, after, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_same_picture_from_smaller_weights(tmp_path: Path, data: Path) -> None:
     architecture, options, network = load_exported(find_model("small"))
     photo = open_dataset(data / "sharp" / "bsds500" / "test").pairs[0].sharp.load()

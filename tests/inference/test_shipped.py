@@ -25,7 +25,9 @@ def photos(data: Path) -> list[np.ndarray]:
     return [pair.sharp.load() for pair in pairs[::10]]
 
 
-@pytest.fixture(scope="module", params=[card.name for card in list_models()])
+@pytest.fixture(
+    scope="module", params=["small", pytest.param("base", marks=pytest.mark.slow)], ids=str
+)
 def deblurrer(request: pytest.FixtureRequest) -> Deblurrer:
     return Deblurrer(request.param, runtime="onnxruntime")
 
