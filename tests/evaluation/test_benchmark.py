@@ -25,7 +25,7 @@ def test_models_networks_and_runtimes_side_by_side(photos: Path, tmp_path: Path)
     out = tmp_path / "out"
     command = [
         "benchmark", "--model", "small", "--network", "unet16:width=4", "--megapixels", 0.05,
-        "--rounds", 1, "--threads", 1, "--data", f"sharp:{photos}", "--blur", "gaussian:sigma=2",
+        "--rounds", 2, "--threads", 1, "--data", f"sharp:{photos}", "--blur", "gaussian:sigma=2",
         "--count", 2, "-o", out,
     ]  # fmt: skip
     result = unblur(*command)

@@ -11,7 +11,7 @@ import pytest
 from unblur import Deblurrer, list_models, metrics
 from unblur.blur import parse_degradation, spoil
 from unblur.data import open_dataset
-from unblur.inference.models import find_model
+from unblur.inference.models import DEFAULT_MODEL, find_model
 from unblur.inference.runtimes import installed_runtimes
 
 LARGEST = {"small": 10e6, "base": 40e6}  # bytes
@@ -25,9 +25,13 @@ def photos(data: Path) -> list[np.ndarray]:
     return [pair.sharp.load() for pair in pairs[::10]]
 
 
-@pytest.fixture(
-    scope="module", params=["small", pytest.param("base", marks=pytest.mark.slow)], ids=str
-)
+NAMES = [
+    pytest.param(card.name, marks=() if card.name == DEFAULT_MODEL else pytest.mark.slow)
+    for card in list_models()
+]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def deblurrer(request: pytest.FixtureRequest) -> Deblurrer:
     return Deblurrer(request.param, runtime="onnxruntime")
 

@@ -83,8 +83,7 @@ def load_runtime(path: Path, runtime: str, device: str, threads: int | None) -> 
     available = runtime_devices(name)
     if device == "auto":
         # A GPU where torch or ONNX Runtime finds one; OpenVINO's GPUs only when asked for.
-        gpus = () if name in ("openvino", BF16) else ("cuda", "mps")
-        device = next((d for d in gpus if d in available), "cpu")
+        device = next((d for d in ("cuda", "mps") if d in available and name != "openvino"), "cpu")
     if device not in available:
         raise ModelError(
             f"runtime {name} has no device '{device}': it finds {', '.join(available)}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from unblur.inference.card import ModelError
 from unblur.inference.runtimes.base import Array, first_line, run_failure
+from unblur.inference.runtimes.choice import BF16
 from unblur.inference.runtimes.onnx import feeds, read_card
 
 
@@ -52,7 +53,7 @@ class OpenVinoRuntime:
         self.name, self.device = name, device
         self.card = read_card(path)
         # Without the hint, OpenVINO computes in bf16 wherever the processor can.
-        precision = "bf16" if name == "openvino-bf16" else "f32"
+        precision = "bf16" if name == BF16 else "f32"
         config: dict[str, object] = {"INFERENCE_PRECISION_HINT": precision}
         if threads and device == "cpu":
             config["INFERENCE_NUM_THREADS"] = threads
