@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from unblur.models.base import RestorationModel
 from unblur.models.deploy import DeployedModel
@@ -61,13 +63,12 @@ def _conv_macs(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, y: Tensor) -> in
 
 
 def summarize(model: nn.Module, with_field: bool = True) -> Summary:
-    """Run a 256×256 image through a network and add up what its sections cost.
+    """Add up what the sections of a network cost for a 256×256 image.
 
     with_field: also find the receptive field, which takes seconds.
     """
     macs: dict[nn.Module, int] = {}
     shapes: dict[nn.Module, tuple[int, ...]] = {}
-    hooks = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -75,17 +76,7 @@ def summarize(model: nn.Module, with_field: bool = True) -> Summary:
         last = output[-1] if isinstance(output, tuple) else output
         shapes[module] = tuple(last.shape)
 
-    for module in model.modules():
-        hooks.append(module.register_forward_hook(note))
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, _SIDE, _SIDE))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-
+    _trace(model, model.modules(), note)
     sections = []
     for name, part in _sections(model):
         shape = shapes.get(part)
@@ -110,6 +101,29 @@ def summarize(model: nn.Module, with_field: bool = True) -> Summary:
         sum(macs.values()) / _SIDE**2,
         receptive_field(model) if with_field and isinstance(model, RestorationModel) else None,
     )
+
+
+def _trace(
+    model: nn.Module,
+    modules: Iterable[nn.Module],
+    note: Callable[[nn.Module, tuple[Tensor, ...], Any], None],
+) -> None:
+    """Call `note(module, inputs, output)` as a 256×256 image passes through `modules`.
+
+    On PyTorch's meta device: tensors have shapes and no values, so that nothing is calculated.
+    """
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    valueless = {name: torch.empty_like(each, device="meta") for name, each in tensors}
+    image = torch.empty(1, 3, _SIDE, _SIDE, device="meta")
+    hooks = [module.register_forward_hook(note) for module in modules]
+    training = model.training
+    try:
+        with torch.no_grad():
+            functional_call(model.eval(), valueless, (image,))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
 
 
 def _sections(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -154,7 +168,7 @@ class SeparableCost:
 def separable_cost(model: nn.Module) -> SeparableCost | None:
     """Compare all DSConvs with standard 3×3 convolutions of the same channels; None without any."""
     separable, standard, separable_macs, standard_macs = 0, 0, 0.0, 0.0
-    hooks = []
+    parts = [module for module in model.modules() if isinstance(module, DSConv)]
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal separable, standard, separable_macs, standard_macs
@@ -165,15 +179,9 @@ def separable_cost(model: nn.Module) -> SeparableCost | None:
         separable, standard = separable + own, standard + full
         separable_macs, standard_macs = separable_macs + own * share, standard_macs + full * share
 
-    for module in model.modules():
-        if isinstance(module, DSConv):
-            hooks.append(module.register_forward_hook(note))
-    if not hooks:
+    if not parts:
         return None
-    with torch.no_grad():
-        model(torch.zeros(1, 3, _SIDE, _SIDE))
-    for hook in hooks:
-        hook.remove()
+    _trace(model, parts, note)
     return SeparableCost(separable, standard, separable_macs, standard_macs)
 
 
@@ -236,15 +244,7 @@ def _feature_sizes(model: RestorationModel, modules: list[nn.Module]) -> list[in
         if isinstance(output, Tensor):
             sizes.append(output.numel())
 
-    hooks = [module.register_forward_hook(note) for module in modules]
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval().restore(torch.zeros(1, 3, _SIDE, _SIDE))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    _trace(model, modules, note)
     return sizes
 
 
