@@ -52,7 +52,7 @@ def test_every_network_is_exported(tmp_path: Path, name: str) -> None:
         assert (statistics is None) == (card.statistics == 0)
 
 
-@pytest.mark.parametrize("name", ["unet16", "nafnet"])
+@pytest.mark.parametrize("name", ["unet16", pytest.param("nafnet", marks=pytest.mark.slow)])
 def test_weights_in_half_the_space(tmp_path: Path, name: str) -> None:
     network = random_network(name, **LIGHT[name])
     export_model(network, tmp_path / "full.onnx", "n", name, LIGHT[name])

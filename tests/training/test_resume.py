@@ -72,11 +72,11 @@ VARIANTS = {
 }  # fmt: skip
 
 
-SLOW = {"plain", "plateau"}  # half a minute each, and the others cover most of them
+QUICK = "ema, accumulation, stages, workers"  # covers most of the others, half a minute each
 
 
 @pytest.mark.parametrize(
-    "variant", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in VARIANTS]
+    "variant", [n if n == QUICK else pytest.param(n, marks=pytest.mark.slow) for n in VARIANTS]
 )
 def test_killed_at_any_moment(
     variant: str, recipe_file: Callable[..., Path], tmp_path: Path
