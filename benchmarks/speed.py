@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from unblur.demo import draw_scene, shaken
+from unblur.hardware import processor
 from unblur.imaging import Photo, write_photo
 from unblur.inference import Deblurrer
 from unblur.inference.runtimes import installed_runtimes
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the runtimes' seconds per MP here")
     args = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
+    print(processor())
     print(f"unblur --help                {timed([*UNBLUR, '--help'], args.runs):8.2f} s")
 
     with tempfile.TemporaryDirectory() as folder:

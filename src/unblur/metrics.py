@@ -15,7 +15,6 @@ Variant = Literal["channels", "volume"]
 
 METRICS = ("psnr", "ssim", "ms_ssim", "mse", "mae", "logcosh", "lpips")
 DEFAULT_METRICS = METRICS[:-1]
-HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "ms_ssim"})
 
 BEST_PSNR = 100.0  # of identical images, whose PSNR has no bound
 

@@ -96,6 +96,12 @@ def test_a_checkpoint_is_exported_and_run(tmp_path: Path, scene: np.ndarray) -> 
     wrong = unblur("export", "unet16", "-o", tmp_path / "b.onnx", "--card", tmp_path / "card.json")
     assert wrong.exit_code == 2
     assert "licence" in wrong.output
+    for field in ({"limits": 5}, {"trained_on": "abc"}, {"measured": {"set": {}}}):
+        (tmp_path / "card.json").write_text(json.dumps(field))
+        wrong = unblur("export", "unet16", "-o", made, "--card", tmp_path / "card.json")
+        assert wrong.exit_code == 2
+    inside = unblur("export", "unet16", "-o", tmp_path / "a.png" / "b.onnx")
+    assert (inside.exit_code, "cannot be made" in inside.output) == (1, True)
 
 
 def test_demo(tmp_path: Path) -> None:

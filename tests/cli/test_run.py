@@ -207,6 +207,8 @@ def test_sixteen_bit_alpha_and_metadata_through_the_command(
         (["a.png", "--tile", "8"], "tile must be at least"),
         (["a.png", "--device", "tpu"], "no device 'tpu'"),
         (["x" * 300], "cannot be read"),
+        (["a.png", "-o", "x" * 300], "cannot be read"),
+        (["a.png", "--overwrite", "--skip-existing"], "exclude each other"),
         ([os.sep], "name the folder for the results"),
         (["a.png", "-o", "out.xyz"], "extension"),
         ([], "INPUT"),
@@ -224,6 +226,9 @@ def test_usage_errors(
     result = unblur("run", *arguments)
     assert result.exit_code == 2
     assert message in result.output
+    told = unblur("run", *arguments, "--json").stdout
+    assert not told or message in json.loads(told)["error"]
+    assert bool(told) != ("Usage: " in result.output)  # what typer refuses is said in its words
     assert tree(tmp_path) == ["a.png"]
 
 

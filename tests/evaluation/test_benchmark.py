@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from unblur.cli import app
 from unblur.evaluation import ModelSpec, in_runtimes
+from unblur.evaluation.benchmark import Benchmark, Candidate, Measured
 from unblur.inference.runtimes import installed_runtimes
 from unblur.training import read_recipe, train
 
@@ -59,6 +60,15 @@ def test_models_networks_and_runtimes_side_by_side(photos: Path, tmp_path: Path)
     assert "--overwrite" in again.output
 
 
+def test_only_means_over_the_same_sets_are_compared() -> None:
+    def measured(name: str, gain: dict[str, float]) -> Measured:
+        return Measured(Candidate(ModelSpec("small", name=name)), 1, seconds=[1.0], gain=gain)
+
+    both, one, none = measured("both", {"x": 1, "y": 3}), measured("one", {"x": 5}), {}
+    table = Benchmark(1.0, [both, one, measured("none", none)]).table()
+    assert [row["gain"] for row in table] == [2, None, None]
+
+
 def test_checkpoints_run_in_torch_alone(
     recipe_file: Callable[..., Path],
 ) -> None:
@@ -72,6 +82,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     cases = {
         ("--network", "unet17"): "unet16",
         ("--network", "unet16:wide=4"): "wide",
+        ("--network", "unshuffle_unet:widths=[4,8],encoder_blocks=[1,1],depth=2"): "depth",
         ("--model", "smal"): "small",
         ("--runtime", "torch", "--model", "small"): "none of the models",
         ("--runtime", "onix"): "onnxruntime",

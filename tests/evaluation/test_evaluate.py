@@ -378,6 +378,8 @@ def test_patches_are_restored_alone(known: Path) -> None:
     (result,) = evaluate([FunctionRestorer(halfway, "halfway")], [data], protocol).results
     assert len(result.rows) == 36
     assert {(row["width"], row["height"]) for row in result.rows} == {(60, 100)}
+    with pytest.raises(EvaluationError, match="patches of the protocol"):
+        run(known, protocol=protocol)
 
 
 class Page(HTMLParser):

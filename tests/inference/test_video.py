@@ -181,7 +181,21 @@ def test_a_part_of_a_clip(clip: Maker) -> None:
     assert "no frames" in none.output
 
 
-def test_a_killed_run_goes_on(clip: Maker) -> None:
+@pytest.fixture
+def restored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Grows by the shape of every frame that is restored in this process."""
+    shapes: list[tuple[int, ...]] = []
+    whole = Deblurrer.restore_pixels
+
+    def counted(self: Deblurrer, frame: np.ndarray, *more: float) -> np.ndarray:
+        shapes.append(frame.shape)
+        return whole(self, frame, *more)
+
+    monkeypatch.setattr(Deblurrer, "restore_pixels", counted)
+    return shapes
+
+
+def test_a_killed_run_goes_on(clip: Maker, restored: list[tuple[int, ...]]) -> None:
     path = clip(frames=150, size=(160, 120))
     whole, made = path.with_name("whole.mp4"), path.with_name("made.mp4")
     assert unblur(path, "-o", whole).exit_code == 0
@@ -194,26 +208,43 @@ def test_a_killed_run_goes_on(clip: Maker) -> None:
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert not made.exists()
-    first = (work / "000000.nut").stat().st_mtime_ns
     (work / "000001.nut").write_bytes(b"damaged")
     (work / "000001.json").write_text('{"sha256": "", "first": 0, "last": 0, "frames": 48}')
-    os.utime(work / "000000.nut", ns=(first, first))
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    restored.clear()
+    again = unblur(path, "-o", made)
+    assert again.exit_code == 0, again.output
+    # The last frame of the segment that is kept is restored to compare the next one with.
+    assert len(restored) == 150 - 48 + 1
     assert not work.exists()
     assert packets(made, "video") == packets(whole, "video")
     assert packets(made, "audio") == packets(path, "audio")
 
 
-def test_other_options_begin_anew(clip: Maker, small: Deblurrer) -> None:
-    path = clip(frames=4)
+@pytest.mark.parametrize("changed", ["nothing", "strength", "precision"])
+def test_other_options_begin_anew(
+    changed: str,
+    clip: Maker,
+    small: Deblurrer,
+    restored: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = clip(frames=52)
     made = path.with_name("made.mp4")
     work = path.with_name(".made.mp4.unblur")
-    work.mkdir()
-    (work / "plan.json").write_text("{}")
-    (work / "000000.nut").write_bytes(b"of something else")
-    restore_video(path, made, small)
-    assert len(times(made)) == 4
+
+    def interrupt(_share: float) -> None:
+        if (work / "000000.json").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(path, made, small, progress=interrupt)
+    assert (work / "000000.json").exists()
+    if changed == "precision":
+        monkeypatch.setattr("unblur.inference.video.precision", lambda _runtime: "bf16")
+    restored.clear()
+    restore_video(path, made, small, VideoOptions(0.5 if changed == "strength" else 1.0))
+    assert len(restored) == (52 - 48 + 1 if changed == "nothing" else 52)
+    assert len(times(made)) == 52
     assert not work.exists()
 
 

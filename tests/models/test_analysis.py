@@ -24,6 +24,13 @@ def test_receptive_field(name: str, options: dict, side: int | None) -> None:
     assert receptive_field(create_model(name, **options)) == side
 
 
+def test_receptive_field_of_a_coarse_grid() -> None:
+    blocks = {"encoder_blocks": [1] * 6, "decoder_blocks": [1] * 5}
+    model = create_model("unshuffle_unet", widths=[4] * 6, factor=8, **blocks)
+    assert model.size_multiple == 256
+    assert 10 * 256 < (receptive_field(model) or 0) < 14 * 256
+
+
 def test_light_unet_sections_match_the_publication() -> None:
     result = summarize(create_model("light_unet"))
     found = {section.name: section for section in result.sections}

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from unblur.models import create_model
-from unblur.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from unblur.models.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    read_training,
+    save_checkpoint,
+)
 
 NAFNET = {"width": 8, "encoder_blocks": [1, 2], "middle_blocks": 3, "decoder_blocks": [2, 1]}
 
@@ -117,3 +123,37 @@ def test_unusable_checkpoints_say_why(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(path)
+
+
+NAFNET_KEYS = ("intro.weight", "ending.weight", "middle_blks.0.beta")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"weights_prefix": 1, "state_dict": {"a": torch.zeros(1)}},
+        {"architecture": "unet16", "state_dict": {1: torch.zeros(1)}},
+        {"architecture": ["unet16"], "options": 3, "state_dict": {"a": torch.zeros(1)}},
+        {"params": {key: torch.tensor(0.0) for key in NAFNET_KEYS}},
+        # Says that it holds a thousand million weights, and holds one.
+        {
+            "architecture": "plain_cnn",
+            "options": {"width": 1024, "depth": 2},
+            "state_dict": {"a": torch.zeros(1).expand(10**9)},
+        },
+    ],
+)
+def test_hostile_checkpoints_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    path = tmp_path / "x.pt"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"x\.pt"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("names", [5, "abc", [1], {"a": 1}])
+def test_what_was_trained_on_is_a_list_of_names(tmp_path: Path, names: object) -> None:
+    path = tmp_path / "x.safetensors"
+    network = create_model("unet16", width=4)
+    save_checkpoint(path, "unet16", {"width": 4}, network, {"trained_on": names})
+    with pytest.raises(CheckpointError, match="list of names"):
+        read_training(path)

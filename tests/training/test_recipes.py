@@ -237,12 +237,18 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         ("base: self.yaml", "in a circle"),
         ("base: [1]", "base names"),
         ("a: [", "is not YAML"),
+        ("name: 2024-13-01", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+        ("losses: {a: &a [1, 1], b: [*a, *a]}", "aliases"),
+        ("losses: [l1]", "losses are written"),
+        ("network: {name: unet16}\ndata: {resize: [64, 64], patches: [2]}", "two positive numbers"),
+        ("network: {name: unet16}\ndata: {resize: [64, 0]}", "two positive numbers"),
         ("trainer: {max_epoch: 1}", "unknown setting 'max_epoch'"),
         ("name: x", "network"),
     ):
         (tmp_path / "self.yaml").write_text(content)
         with pytest.raises(ConfigError, match=message):
-            read_recipe(tmp_path / "self.yaml")
+            read_recipe(tmp_path / "self.yaml", ["--losses.psnr.floor", "1"], quickly=True)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_recipe(tmp_path / "absent.yaml")
 
@@ -250,6 +256,12 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
 def test_settings_by_name() -> None:
     changed = overridden(recipe("mixed_res_unet"), {"optimizer.lr": 0.5, "losses": {"mse": 2.0}})
     assert (changed.optimizer.lr, changed.losses) == (0.5, {"mse": 2.0})
+    # A loss that has a weight alone, one that is new, and a section that the recipe is without.
+    added = {"losses.mse.weight": 0.5, "losses.psnr.floor": 1e-3, "adversarial.weight": 0.1}
+    further = overridden(changed, added)
+    assert further.losses == {"mse": {"weight": 0.5}, "psnr": {"floor": 1e-3}}
+    assert further.adversarial is not None
+    assert further.adversarial.weight == 0.1
     with pytest.raises(ConfigError, match="Valid"):
         overridden(changed, {"optimizer.rate": 1})
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from unblur.blur import parameters
 from unblur.blur.arrays import Image, is_tensor, namespace
@@ -21,9 +20,9 @@ from unblur.blur.camera import to_eight_bit, to_float
 from unblur.blur.errors import BlurError
 from unblur.blur.frames import FrameAverage
 from unblur.blur.steps import STEPS, Drawn, OneOf, Sequential, Step, unchanged
+from unblur.yaml_files import YamlError, read_yaml
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
-_LONGEST_FILE = 100_000  # bytes
 _DEEPEST = 20
 
 
@@ -85,15 +84,6 @@ def spoil(drawn: Drawn, image: Image) -> Image:
     return np.clip(drawn(image.astype(np.float32)), 0, 1).astype(image.dtype)
 
 
-class _WithoutAliases(yaml.SafeLoader):
-    """Refuses references, by which a few lines could describe billions of steps."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise BlurError("YAML anchors and aliases are not supported here")
-        return super().compose_node(parent, index)
-
-
 def list_presets() -> dict[str, str]:
     """The names of all presets, and what each is for: the comment that its file begins with."""
     presets = {}
@@ -123,13 +113,9 @@ def parse_degradation(text: str | list[Any] | dict[str, Any]) -> Degradation:
 
 def _read(path: Path) -> Degradation:
     try:
-        if path.stat().st_size > _LONGEST_FILE:
-            raise BlurError(f"{path}: is too large for a description of blur")
-        node = yaml.load(path.read_text(encoding="utf-8"), _WithoutAliases)  # noqa: S506  (safe)
-    except OSError as error:
-        raise BlurError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BlurError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+        node = read_yaml(path)
+    except YamlError as error:
+        raise BlurError(str(error)) from error
     try:
         return build_degradation(node)
     except BlurError as error:
@@ -200,8 +186,7 @@ def build_step(node: object, depth: int = 0) -> Step:
 def _preset_step(name: object, depth: int) -> Step:
     if not isinstance(name, str) or name not in list_presets():
         raise BlurError(f"unknown preset {name!r}: one of {', '.join(list_presets())}")
-    node = yaml.safe_load((PRESET_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    return build_step(node, depth + 1)
+    return build_step(read_yaml(PRESET_FOLDER / f"{name}.yaml"), depth + 1)
 
 
 def _one_of(values: object, depth: int) -> Step:

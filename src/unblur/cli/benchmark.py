@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -100,10 +101,13 @@ def benchmark(
         from unblur.inference import shipped_models
         from unblur.inference.runtimes import installed_runtimes
 
-        if output is not None and output.is_file():
-            raise fail(f"{output}: is a file; name a folder", 2)
         if output is not None and (output / BENCHMARK_FILE).exists() and not overwrite:
             raise fail(f"{output / BENCHMARK_FILE}: exists; name another folder, or --overwrite", 1)
+        if output is not None:
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise fail(f"{output}: cannot be made ({error.strerror})", 2) from None
         runtimes = runtime or installed_runtimes()
         rules = parse_protocol(protocol)
         sets: list[Any] = []
@@ -118,7 +122,9 @@ def benchmark(
             for text in network or []:
                 architecture, _, settings = text.partition(":")
                 _, options, built = build_network(
-                    architecture, settings.split(",") if settings else None
+                    # A comma inside of an option's list is not followed by another option.
+                    architecture,
+                    re.split(r",(?=\w+=)", settings) if settings else None,
                 )
                 specs += export_untrained(text, architecture, options, built, Path(temporary))
             candidates += in_runtimes(specs, runtimes, trained=False)

@@ -98,6 +98,12 @@ def _card_fields(path: Path) -> dict[str, Any]:
             f"valid: {', '.join(sorted(_PEOPLE_KNOW))}",
             2,
         )
+    from unblur.inference.card import ModelCard
+
+    try:
+        ModelCard.from_json(json.dumps({"name": "", "architecture": "", **fields}))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise fail(f"{path}: {error}", 2) from None
     return dict(fields)
 
 

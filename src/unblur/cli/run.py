@@ -134,8 +134,6 @@ def run(
     """
     # Damaged or very large photos make Pillow warn; what matters is said per file below.
     warnings.filterwarnings("ignore", module="PIL")
-    if overwrite and skip_existing:
-        raise fail("--overwrite and --skip-existing exclude each other", 2)
     from unblur.imaging import ImageError, allow_large_photos, parse_format, register_heif
     from unblur.imaging.video import is_video
     from unblur.inference import ModelError
@@ -147,6 +145,8 @@ def run(
 
     most = int(max_pixels * 1e6)
     try:
+        if overwrite and skip_existing:
+            raise UsageError("--overwrite and --skip-existing exclude each other")
         options = Options(
             strength,
             compare,

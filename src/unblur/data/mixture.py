@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unblur.blur import BlurError, build_degradation
 from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.transforms import averaged, of_sequences, without_blurred
 from unblur.registry import ConfigError
+from unblur.yaml_files import YamlError, read_yaml
 
 _KEYS = {"data", "weight", "blurred", "frames", "sequences"}
 
@@ -60,10 +59,9 @@ def read_mixture(
 def read_entries(path: Path) -> list[dict[str, Any]]:
     """The list in a `mix` file; its paths are relative to the working directory."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        detail = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as YAML ({detail})") from error
+        entries = read_yaml(path)
+    except YamlError as error:
+        raise DataError(str(error)) from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(f"{path}: must list data sets, such as - {{data: gopro:/path, weight: 2}}")
     return entries

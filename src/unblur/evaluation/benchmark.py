@@ -59,10 +59,6 @@ class Measured:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
-    @property
-    def mean_gain(self) -> float | None:
-        return statistics.mean(self.gain.values()) if self.gain else None
-
 
 @dataclass
 class Benchmark:
@@ -73,8 +69,12 @@ class Benchmark:
     quality: Evaluation | None = None
 
     def table(self) -> list[dict[str, Any]]:
-        """A mapping for each candidate; `ratio` is its time over the fastest one's."""
+        """A mapping for each candidate; `ratio` is its time over the fastest one's.
+
+        `gain` is the mean over the sets; None for who could not restore one that others could.
+        """
         fastest = self.rows[0].median
+        sets = max(len(row.gain) for row in self.rows)
         return [
             {
                 "model": row.candidate.label,
@@ -86,7 +86,9 @@ class Benchmark:
                 "peak_mib": round(row.peak_bytes / 2**20) or None,
                 "parameters": row.parameters,
                 "file_mb": row.file_bytes / 1e6,
-                "gain": row.mean_gain,
+                "gain": statistics.mean(row.gain.values())
+                if row.gain and len(row.gain) == sets
+                else None,
                 **{f"gain, {name}": gain for name, gain in row.gain.items()},
             }
             for row in self.rows

@@ -187,6 +187,9 @@ def evaluate(
     """
     protocol = protocol or Protocol()
     require_different([data.name for data in sets], "sets")
+    for data in sets:
+        if data.patches != protocol.patches:
+            raise EvaluationError(f"{data.name}: open the set with the patches of the protocol")
     lpips = Lpips(lpips_weights) if "lpips" in metrics else None
     with ExitStack() as stack:
         restorers = [

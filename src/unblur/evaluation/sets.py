@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from unblur.blur import Degradation, Kernel, parse_degradation, spoil
@@ -29,8 +28,8 @@ from unblur.data import (
 from unblur.data.randomness import generator
 from unblur.evaluation.errors import EvaluationError
 from unblur.registry import ConfigError, unknown
+from unblur.yaml_files import YamlError, read_yaml
 
-_LARGEST_SUITE = 1_000_000  # bytes
 _MOST_LABELS = 30  # of blurs that get a line each in a table
 
 
@@ -107,7 +106,11 @@ class Case:
 
 @dataclass(frozen=True)
 class TestSet:
-    """A set that is ready. problems: files that had to be left out, and why."""
+    """A set that is ready.
+
+    problems: files that had to be left out, and why. patches: rows and columns that its images
+    are cut into.
+    """
 
     __test__ = False  # pytest
 
@@ -115,6 +118,7 @@ class TestSet:
     spec: SetSpec
     cases: tuple[Case, ...]
     problems: tuple[str, ...] = ()
+    patches: tuple[int, int] | None = None
 
     @property
     def sequences(self) -> Counter[str]:
@@ -154,7 +158,8 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
     if not pairs:
         raise EvaluationError(f"{dataset.spec}: there are no images in it to evaluate on")
     cases = _cases(dataset, pairs, spec, degradation)
-    return TestSet(spec.name or _name(spec), spec, tuple(_labelled(cases)), dataset.problems)
+    name = spec.name or _name(spec)
+    return TestSet(name, spec, tuple(_labelled(cases)), dataset.problems, patches)
 
 
 def _degradation(blur: str | list[Any] | dict[str, Any], root: Path) -> Degradation:
@@ -256,13 +261,9 @@ def read_suite(path: Path) -> list[SetSpec]:
     Raises EvaluationError or ConfigError that says what is wrong.
     """
     try:
-        if path.stat().st_size > _LARGEST_SUITE:
-            raise EvaluationError(f"{path}: is too large for a suite")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+        content = read_yaml(path)
+    except YamlError as error:
+        raise EvaluationError(str(error)) from error
     if not isinstance(content, list) or not content:
         raise EvaluationError(f"{path}: a suite is a list of sets")
     return [_spec(path, number, values) for number, values in enumerate(content, 1)]

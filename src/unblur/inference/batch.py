@@ -125,6 +125,16 @@ def _extension(source: Path, format_name: str | None, wanted: Format | None = No
     return source.suffix if format_of(source) == written.name else written.extension
 
 
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    return True
+
+
 def plan_jobs(
     inputs: Sequence[Path],
     output: str | Path | None = None,
@@ -140,19 +150,16 @@ def plan_jobs(
     if not inputs:
         raise UsageError("name at least one photo or folder")
     for path in inputs:
-        try:
-            path.stat()
-        except FileNotFoundError:
-            raise UsageError(f"{path}: no such file or folder") from None
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        if not _exists(path):
+            raise UsageError(f"{path}: no such file or folder")
     folders = [path for path in inputs if path.is_dir()]
     names_folder = output is not None and str(output).endswith(os.sep)
     target = None if output is None else Path(output)
+    exists = target is not None and _exists(target)
     into_folder = target is not None and (
-        len(inputs) > 1 or bool(folders) or target.is_dir() or names_folder
+        len(inputs) > 1 or bool(folders) or (exists and target.is_dir()) or names_folder
     )
-    if target is not None and into_folder and target.exists() and not target.is_dir():
+    if target is not None and into_folder and exists and not target.is_dir():
         raise UsageError(f"{target}: is a file, but several results need a folder")
     plan = Plan([], [], [])
     for path in inputs:

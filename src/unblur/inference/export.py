@@ -45,13 +45,16 @@ def export_model(
         raise ModelError(f"{path}: a model file must end in .onnx")
     if stored not in STORED:
         raise unknown("type of stored weights", stored, STORED)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{path.parent}: cannot be made ({error.strerror})") from error
     original = network
     if stored != "float32":
         network = rounded(network, stored)
     card = describe(name, architecture, options, network, dtype=stored, **known)
     assert isinstance(network, RestorationModel)  # noqa: S101 (describe refuses others)
     deployed = DeployedModel(network)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         _write(deployed, card, temporary)
         if stored != "float32":

@@ -195,7 +195,7 @@ def receptive_field(model: RestorationModel, limit: int = 4096) -> int | None:
     # Convolutions of float64 go through plain matrix products; float32 ones may use Winograd
     # tiles or blocked layouts, which smear NaN past the true field.
     model = model.double()
-    training, side = model.training, 256
+    training, side = model.training, max(256, 4 * model.size_multiple)
     model.eval()
     width = padded_length(1, model.size_multiple, max(model.min_size, 2 * model.size_multiple))
     try:

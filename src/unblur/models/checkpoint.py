@@ -60,21 +60,24 @@ def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
         if isinstance(content.get(key), dict):
             content = content[key]
             break
+    if not isinstance(prefix, str) or not all(isinstance(key, str) for key in content):
+        raise CheckpointError(f"{path}: its weights have no names")
     if prefix:  # a checkpoint of a training, which holds more than the network
         content = {k[len(prefix) :]: v for k, v in content.items() if k.startswith(prefix)}
     weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not weights:
         raise CheckpointError(f"{path}: holds no weights")
-    if architecture is None:
-        architecture, options = _recognize(path, weights)
     try:
+        if architecture is None:
+            architecture, options = _recognize(path, weights)
         model = filled_network(architecture, options, weights)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         detail = str(error).strip().splitlines()
         raise CheckpointError(
-            f"{path}: does not fit {architecture} ({' '.join(detail[:2])[:200]})"
+            f"{path}: does not fit {architecture or 'what its names tell'} "
+            f"({' '.join(detail[:2])[:200]})"
         ) from error
     return architecture, options, model.eval()
 
@@ -92,12 +95,21 @@ def filled_network(
         raise ValueError("its options are implausibly large")
     with torch.device("meta"):  # costs no memory
         planned = create_model(architecture, **options)
-    given = sum(weight.numel() for weight in weights.values())
+    given = _numbers_held(weights)
     if sum(parameter.numel() for parameter in planned.parameters()) > given:
         raise ValueError(f"its options tell of more than the {given:,} weights that it holds")
     model = create_model(architecture, **options)
     model.load_state_dict(weights)
     return model
+
+
+def _numbers_held(weights: Mapping[str, Tensor]) -> int:
+    """Numbers in memory, counted once: a tensor can repeat a single one as often as it likes."""
+    storages = {}
+    for weight in weights.values():
+        storage = weight.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes() // weight.element_size()
+    return sum(storages.values())
 
 
 def _numbers(value: Any) -> Iterator[float]:
@@ -113,13 +125,18 @@ def _numbers(value: Any) -> Iterator[float]:
 def read_training(path: Path) -> dict[str, Any]:
     """What a safetensors checkpoint says of its training; empty when it says nothing.
 
-    Raises CheckpointError for files that cannot be read.
+    `trained_on`, where it is given, is a list of names. Raises CheckpointError for files that
+    cannot be read.
     """
     from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(json.loads((file.metadata() or {}).get("training", "{}")))
+            told = dict(json.loads((file.metadata() or {}).get("training", "{}")))
+        names = told.get("trained_on") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("what it was trained on is no list of names")
+        return told
     except Exception as error:  # damaged files fail in many ways
         raise CheckpointError(f"{path}: cannot be read safely ({error})") from error
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from unblur.registry import ConfigError
+
 
 @dataclass
 class NetworkConfig:
@@ -88,6 +90,12 @@ class DataConfig:
     stages: list[Stage] = field(default_factory=list)
     workers: int = 2
     cache: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "patches"):
+            values = getattr(self, name)
+            if values is not None and (len(values) != 2 or min(values) < 1):
+                raise ConfigError(f"data.{name} takes two positive numbers, got {values}")
 
 
 @dataclass

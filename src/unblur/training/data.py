@@ -90,16 +90,10 @@ def _opened(config: DataConfig, spec: str | list[dict[str, Any]]) -> Dataset:
         if frames is not None:
             dataset = averaged(dataset, frames, config.split.seed)
     if config.resize is not None:
-        dataset = resized(dataset, *_two(config.resize, "data.resize"))
+        dataset = resized(dataset, *config.resize)
     if config.patches is not None:
-        dataset = in_patches(dataset, *_two(config.patches, "data.patches"))
+        dataset = in_patches(dataset, *config.patches)
     return dataset
-
-
-def _two(values: list[int], name: str) -> tuple[int, int]:
-    if len(values) != 2 or min(values) < 1:
-        raise ConfigError(f"{name} takes two positive numbers, got {values}")
-    return values[0], values[1]
 
 
 def first_stage(config: DataConfig) -> Stage:

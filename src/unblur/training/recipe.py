@@ -19,8 +19,8 @@ from unblur.models import create_model
 from unblur.models.analysis import summarize
 from unblur.registry import ConfigError, unknown
 from unblur.training.config import Recipe
+from unblur.yaml_files import YamlError, read_yaml
 
-_LONGEST_FILE = 1_000_000  # bytes
 _DEEPEST = 10  # recipes based on one another
 
 _QUICK_STEPS, _QUICK_MACS = 2000, 4e13  # minutes of two cores
@@ -37,6 +37,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), quickly: bool = False
     merged = _merged(path, 0)
     merged.setdefault("name", path.stem)
     _check_keys(merged, Recipe, str(path))
+    if not isinstance(merged.get("losses") or {}, Mapping):
+        raise ConfigError(f"{path}: losses are written {{name: weight}}")
     overrides = _with_loss_options(merged, list(overrides))
     for word in overrides:
         if word.startswith("--"):
@@ -71,19 +73,25 @@ def _with_loss_options(values: dict[str, Any], overrides: list[str]) -> list[str
         if len(parts) != 3 or parts[0] != "--losses":
             others.append(word)
             continue
-        losses = values.setdefault("losses", {})
-        known = losses.get(parts[1], 1.0)
-        terms = dict(known) if isinstance(known, Mapping) else {"weight": known}
-        terms[parts[2]] = _plain(value if equals else next(words, ""))
-        losses[parts[1]] = terms
+        value = value if equals else next(words, "")
+        _opened(_opened(values, "losses"), parts[1])[parts[2]] = _plain(value)
     return others
+
+
+def _opened(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """The mapping under a name. What is absent becomes empty; a loss's number is its weight."""
+    known = values.get(name)
+    if not isinstance(known, Mapping):
+        known = {} if known is None else {"weight": known}
+    values[name] = dict(known)
+    return values[name]
 
 
 def _plain(text: str) -> Any:
     """A value of the command line: numbers such as 1e-3, which YAML takes for text, as numbers."""
     try:
         return float(text) if re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", text) else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
 
 
@@ -95,7 +103,7 @@ def overridden(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         *path, last = name.split(".")
         section = values
         for part in path:
-            section = section[part]
+            section = _opened(section, part)
         section[last] = value
     return _parsed(values, (), Path(recipe.name))
 
@@ -186,13 +194,9 @@ def _merged(path: Path, depth: int) -> dict[str, Any]:
     if depth > _DEEPEST:
         raise ConfigError(f"{path}: recipes are based on one another in a circle")
     try:
-        if path.stat().st_size > _LONGEST_FILE:
-            raise ConfigError(f"{path}: is too large for a recipe")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML ({error})") from error
+        values = read_yaml(path)
+    except YamlError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is not a recipe")
     base = values.pop("base", None)

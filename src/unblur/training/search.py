@@ -13,7 +13,6 @@ from typing import Any
 
 import optuna
 import torch
-import yaml
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +29,7 @@ from unblur.training.recipe import overridden
 from unblur.training.reports import Row
 from unblur.training.restoration import psnr_means, psnr_sums
 from unblur.training.run import SUMMARY_FILE, plan_training, read_run, train
+from unblur.yaml_files import YamlError, read_yaml
 
 _SAMPLERS = ("tpe", "random", "grid")
 # A trial that failed counts: its settings did not work.
@@ -53,9 +53,9 @@ class Space:
 def read_space(path: Path) -> Space:
     """A search space from a YAML file. Raises ConfigError."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from error
+        values = read_yaml(path)
+    except YamlError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: is no search space")
     keys = {"parameters", "phases", "sampler", "pruning"}
