@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from unblur import metrics
 from unblur.blur import blur_photo, gaussian_kernel
 from unblur.cli import app
+from unblur.cli.run import _describe_change
 from unblur.imaging import Photo, write_photo
 from unblur.inference import Deblurrer
 from unblur.inference.judgement import judge
@@ -48,6 +49,12 @@ def test_the_command_tells(scene: np.ndarray, tmp_path) -> None:  # type: ignore
     assert result.exit_code == 0, result.output
     assert "pixels of blur, changed by" in result.output
     assert "hardly changed" in result.output
+
+
+def test_what_is_not_seen_is_not_told() -> None:
+    assert "0.1 pixels of blur, changed by 0.2 %" in _describe_change(0.05, 0.51)
+    assert _describe_change(0.04, 0.51) == "no sharper, changed by 0.2 %"
+    assert "hardly changed" in _describe_change(2.0, 0.1)
 
 
 def test_the_mean_over_orientations(scene: np.ndarray) -> None:

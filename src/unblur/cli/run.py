@@ -343,7 +343,8 @@ def _duration(seconds: float) -> str:
 def _describe_change(blur: float, change: float) -> str:
     if change < _UNSEEN:
         return "hardly changed: sharp already, or blurred beyond what this model can undo"
-    return f"made sharper by about {blur:.1f} pixels of blur, changed by {change / 2.55:.1f} %"
+    sharper = f"made sharper by about {blur:.1f} pixels of blur" if blur >= 0.05 else "no sharper"
+    return f"{sharper}, changed by {change / 2.55:.1f} %"
 
 
 def _describe_flicker(before: float, after: float) -> str:

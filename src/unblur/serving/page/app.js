@@ -176,9 +176,10 @@ async function receive(photo, job, part, shows, pictures, current) {
   const given = photo.file.name.match(/^(.*?)(\.[^.]*)?$/);
   const kept = given[2] && sameFormat(given[2].slice(1), extension) ? given[2] : `.${extension}`;
   photo.name = `${given[1] || "photo"}_sharp${kept}`;
-  const verdict = job.change < UNSEEN
-    ? "hardly changed: sharp already, or too blurred"
+  const undone = job.blur < 0.05
+    ? "no sharper: too blurred, perhaps"
     : `about ${job.blur.toFixed(1)} pixels of blur undone`;
+  const verdict = job.change < UNSEEN ? "hardly changed: sharp already, or too blurred" : undone;
   const { strength, model } = photo.settings;
   const how = [
     strength < 1 ? `strength ${Math.round(100 * strength)} %` : "",
