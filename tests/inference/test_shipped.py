@@ -80,15 +80,15 @@ def test_sharp_photos_stay_as_they_are(
 @pytest.mark.parametrize(
     ("blur", "gain"),
     [
-        ("gaussian:size=7,sigma=1", 1.5),
-        ("gaussian:size=11,sigma=1.6", 1.5),
-        ([{"linear_light": [{"defocus": {"radius": 3}}]}], 1.0),
+        ("gaussian:size=7,sigma=1", 2.5),
+        ("gaussian:size=11,sigma=1.6", 2.2),
+        ([{"linear_light": [{"defocus": {"radius": 3}}]}], 2.6),
         (
             [
                 {"linear_light": [{"shake": {"extent": 8, "exposure": 0.5}}]},
                 {"noise": {"read": 0.004}},
             ],
-            0.2,
+            0.5,
         ),
     ],
 )
