@@ -108,9 +108,12 @@ def test_in_bf16_as_well(deblurrer: Deblurrer, photos: list[np.ndarray]) -> None
         pytest.skip("this processor has no bf16")
     quicker = Deblurrer(deblurrer.card.name, runtime="openvino-bf16")
     assert quicker.runtime == "openvino-bf16"
-    for photo in photos[:3]:
+    differences = []
+    for photo in photos:
         given = blurred(photo, "gaussian:size=11,sigma=1.6")
         exact, rounded = deblurrer.restore_pixels(given), quicker.restore_pixels(given)
         assert 45 < psnr(rounded, exact) < 90
-        assert abs(psnr(rounded, photo) - psnr(exact, photo)) < 0.02
+        differences.append(psnr(rounded, photo) - psnr(exact, photo))
         assert psnr(quicker.restore_pixels(photo), deblurrer.restore_pixels(photo)) > 50
+    assert max(map(abs, differences)) < 0.05
+    assert abs(np.mean(differences)) < 0.01

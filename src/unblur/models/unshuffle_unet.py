@@ -22,6 +22,7 @@ from unblur.models.plain import PlainResBlock
 from unblur.models.registry import ConfigError, register
 
 _GATED_KERNEL = 7
+_OPEN = 4.0  # sigmoid(4) = 0.98
 
 
 def _small_start(block: PlainResBlock) -> PlainResBlock:
@@ -54,7 +55,7 @@ class UnshuffleUNet(RestorationModel):
     modulated: on the way up, the coarser level also scales the channels that come across from the
         encoder: what is seen of the blur chooses the filters that undo it.
     confidence: a map between 0 and 1, learned like all else, multiplies the residual, so that
-        nothing is easier to learn than to leave a pixel alone.
+        nothing is easier to learn than to leave a pixel alone. It begins at 0.98.
     """
 
     def __init__(
@@ -97,6 +98,9 @@ class UnshuffleUNet(RestorationModel):
         self.output = nn.Conv2d(widths[0], (3 + confidence) * factor**2, 3, padding=1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        if confidence:  # begins open: where it has closed, nothing is learned any more
+            with torch.no_grad():
+                self.output.bias[3 * factor**2 :] = _OPEN  # type: ignore[index]
 
     def begin_with(self, trained: RestorationModel) -> None:
         """Take the weights of a trained network, which may have fewer channels and blocks.
