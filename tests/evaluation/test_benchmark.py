@@ -86,7 +86,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         ("--model", "smal"): "small",
         ("--runtime", "torch", "--model", "small"): "none of the models",
         ("--runtime", "onix"): "onnxruntime",
+        ("--output", str(tmp_path / "file" / "out")): "cannot be made",
     }
+    (tmp_path / "file").touch()
     for arguments, expected in cases.items():
         result = unblur("benchmark", *arguments, "--megapixels", 0.02, "--rounds", 1)
         assert result.exit_code != 0, arguments

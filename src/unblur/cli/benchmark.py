@@ -103,11 +103,6 @@ def benchmark(
 
         if output is not None and (output / BENCHMARK_FILE).exists() and not overwrite:
             raise fail(f"{output / BENCHMARK_FILE}: exists; name another folder, or --overwrite", 1)
-        if output is not None:
-            try:
-                output.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise fail(f"{output}: cannot be made ({error.strerror})", 2) from None
         runtimes = runtime or installed_runtimes()
         rules = parse_protocol(protocol)
         sets: list[Any] = []
@@ -130,6 +125,11 @@ def benchmark(
             candidates += in_runtimes(specs, runtimes, trained=False)
             if not candidates:
                 raise fail("none of the models runs on a runtime that was named", 2)
+            if output is not None:  # before minutes of measuring
+                try:
+                    output.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise fail(f"{output}: cannot be made ({error.strerror})", 2) from None
             with progress_bar("timing") as timing, progress_bar("measuring") as measuring:
                 result = run(
                     candidates, sets, rules, megapixels=megapixels, rounds=rounds,
