@@ -25,7 +25,7 @@ from unblur.inference.weights import load_exported
 from unblur.models import create_model
 from unblur.registry import ConfigError
 
-QUICK = {"unet16", "nafnet"}
+QUICK = {"unet16", "unshuffle_unet"}
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ RECIPES = sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != "base")
 # These have the largest networks, or train a critic as well.
 HEAVY = {"gopro_standard_unet", "frames_plain_cnn", "cifar10_ms_wgan", "reds_ms_wgan",
          "reds_rednet30_wgan", "frames_plain_unet", "reds_resnet16", "gopro_light_unet_v2",
-         "gopro_light_unet_v4", "reds_rednet30"}  # fmt: skip
+         "gopro_light_unet_v4", "reds_rednet30", "cifar10_rednet30_wgan"}  # fmt: skip
 
 
 def unblur(*arguments: object) -> Result:
