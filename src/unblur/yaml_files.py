@@ -10,10 +10,6 @@ import yaml
 _LONGEST_FILE = 1_000_000  # bytes
 
 
-class YamlError(Exception):
-    """A file that cannot be read as YAML; the message is one line for users and names it."""
-
-
 class _WithoutAliases(yaml.SafeLoader):
     """Refuses references, by which a few lines could describe billions of values."""
 
@@ -23,13 +19,18 @@ class _WithoutAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_yaml(path: Path) -> Any:
-    """What a file holds, in plain values. Raises YamlError."""
+def read_yaml(path: Path, error: type[Exception], longest: int = _LONGEST_FILE) -> Any:
+    """What a file of at most `longest` bytes holds, in plain values.
+
+    Raises `error` with one line for users that names the file.
+    """
     try:
-        if path.stat().st_size > _LONGEST_FILE:
-            raise YamlError(f"{path}: is too large for a file of settings")
+        if path.stat().st_size > longest:
+            raise error(f"{path}: is too large for a file of settings")
         return yaml.load(path.read_text(encoding="utf-8"), _WithoutAliases)  # noqa: S506  (safe)
-    except OSError as error:
-        raise YamlError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise YamlError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    except error:
+        raise
+    except OSError as cause:
+        raise error(f"{path}: cannot be read ({cause.strerror})") from cause
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:
+        raise error(f"{path}: is not YAML ({' '.join(str(cause).split())})") from cause

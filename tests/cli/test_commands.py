@@ -96,10 +96,12 @@ def test_a_checkpoint_is_exported_and_run(tmp_path: Path, scene: np.ndarray) -> 
     wrong = unblur("export", "unet16", "-o", tmp_path / "b.onnx", "--card", tmp_path / "card.json")
     assert wrong.exit_code == 2
     assert "licence" in wrong.output
+    new = tmp_path / "new.onnx"
     for field in ({"limits": 5}, {"trained_on": "abc"}, {"measured": {"set": {}}}):
         (tmp_path / "card.json").write_text(json.dumps(field))
-        wrong = unblur("export", "unet16", "-o", made, "--card", tmp_path / "card.json")
-        assert wrong.exit_code == 2
+        wrong = unblur("export", "unet16", "-o", new, "--card", tmp_path / "card.json")
+        assert (wrong.exit_code, "card.json: " in wrong.output) == (2, True)
+        assert not new.exists()
     inside = unblur("export", "unet16", "-o", tmp_path / "a.png" / "b.onnx")
     assert (inside.exit_code, "cannot be made" in inside.output) == (1, True)
 

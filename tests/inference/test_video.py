@@ -220,6 +220,18 @@ def test_a_killed_run_goes_on(clip: Maker, restored: list[tuple[int, ...]]) -> N
     assert packets(made, "audio") == packets(path, "audio")
 
 
+def test_what_is_of_something_else_begins_anew(clip: Maker, small: Deblurrer) -> None:
+    path = clip(frames=4)
+    made = path.with_name("made.mp4")
+    work = path.with_name(".made.mp4.unblur")
+    work.mkdir()
+    (work / "plan.json").write_text("{}")
+    (work / "000000.nut").write_bytes(b"of something else")
+    restore_video(path, made, small)
+    assert len(times(made)) == 4
+    assert not work.exists()
+
+
 @pytest.mark.parametrize("changed", ["nothing", "strength", "precision"])
 def test_other_options_begin_anew(
     changed: str,

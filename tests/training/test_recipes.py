@@ -232,6 +232,7 @@ def test_mistakes(
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    needed = "network: {name: unet16}\nlosses: {l1: 1}"
     for content, message in (
         ("- 1", "is not a recipe"),
         ("base: self.yaml", "in a circle"),
@@ -241,12 +242,14 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         ("[" * 5000, "is not YAML"),
         ("losses: {a: &a [1, 1], b: [*a, *a]}", "aliases"),
         ("losses: [l1]", "losses are written"),
-        ("network: {name: unet16}\ndata: {resize: [64, 64], patches: [2]}", "two positive numbers"),
-        ("network: {name: unet16}\ndata: {resize: [64, 0]}", "two positive numbers"),
+        (f"{needed}\ndata: {{resize: [64, 64], patches: [2]}}", "two positive numbers"),
+        (f"{needed}\ndata: {{resize: [64, 0]}}", "two positive numbers"),
         ("trainer: {max_epoch: 1}", "unknown setting 'max_epoch'"),
         ("name: x", "network"),
     ):
         (tmp_path / "self.yaml").write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(tmp_path / "self.yaml")
         with pytest.raises(ConfigError, match=message):
             read_recipe(tmp_path / "self.yaml", ["--losses.psnr.floor", "1"], quickly=True)
     with pytest.raises(ConfigError, match="cannot be read"):

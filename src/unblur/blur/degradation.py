@@ -20,9 +20,10 @@ from unblur.blur.camera import to_eight_bit, to_float
 from unblur.blur.errors import BlurError
 from unblur.blur.frames import FrameAverage
 from unblur.blur.steps import STEPS, Drawn, OneOf, Sequential, Step, unchanged
-from unblur.yaml_files import YamlError, read_yaml
+from unblur.yaml_files import read_yaml
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
+_LONGEST_FILE = 100_000  # bytes
 _DEEPEST = 20
 
 
@@ -112,10 +113,7 @@ def parse_degradation(text: str | list[Any] | dict[str, Any]) -> Degradation:
 
 
 def _read(path: Path) -> Degradation:
-    try:
-        node = read_yaml(path)
-    except YamlError as error:
-        raise BlurError(str(error)) from error
+    node = read_yaml(path, BlurError, _LONGEST_FILE)
     try:
         return build_degradation(node)
     except BlurError as error:
@@ -186,7 +184,7 @@ def build_step(node: object, depth: int = 0) -> Step:
 def _preset_step(name: object, depth: int) -> Step:
     if not isinstance(name, str) or name not in list_presets():
         raise BlurError(f"unknown preset {name!r}: one of {', '.join(list_presets())}")
-    return build_step(read_yaml(PRESET_FOLDER / f"{name}.yaml"), depth + 1)
+    return build_step(read_yaml(PRESET_FOLDER / f"{name}.yaml", BlurError), depth + 1)
 
 
 def _one_of(values: object, depth: int) -> Step:

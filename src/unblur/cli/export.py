@@ -85,6 +85,8 @@ _PEOPLE_KNOW = {
 
 
 def _card_fields(path: Path) -> dict[str, Any]:
+    from unblur.inference.card import ModelCard
+
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -98,8 +100,6 @@ def _card_fields(path: Path) -> dict[str, Any]:
             f"valid: {', '.join(sorted(_PEOPLE_KNOW))}",
             2,
         )
-    from unblur.inference.card import ModelCard
-
     try:
         ModelCard.from_json(json.dumps({"name": "", "architecture": "", **fields}))
     except (ValueError, TypeError, KeyError, AttributeError) as error:

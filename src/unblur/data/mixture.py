@@ -13,7 +13,7 @@ from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.transforms import averaged, of_sequences, without_blurred
 from unblur.registry import ConfigError
-from unblur.yaml_files import YamlError, read_yaml
+from unblur.yaml_files import read_yaml
 
 _KEYS = {"data", "weight", "blurred", "frames", "sequences"}
 
@@ -58,10 +58,7 @@ def read_mixture(
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
     """The list in a `mix` file; its paths are relative to the working directory."""
-    try:
-        entries = read_yaml(path)
-    except YamlError as error:
-        raise DataError(str(error)) from error
+    entries = read_yaml(path, DataError)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(f"{path}: must list data sets, such as - {{data: gopro:/path, weight: 2}}")
     return entries

@@ -28,7 +28,7 @@ from unblur.data import (
 from unblur.data.randomness import generator
 from unblur.evaluation.errors import EvaluationError
 from unblur.registry import ConfigError, unknown
-from unblur.yaml_files import YamlError, read_yaml
+from unblur.yaml_files import read_yaml
 
 _MOST_LABELS = 30  # of blurs that get a line each in a table
 
@@ -260,10 +260,7 @@ def read_suite(path: Path) -> list[SetSpec]:
 
     Raises EvaluationError or ConfigError that says what is wrong.
     """
-    try:
-        content = read_yaml(path)
-    except YamlError as error:
-        raise EvaluationError(str(error)) from error
+    content = read_yaml(path, EvaluationError)
     if not isinstance(content, list) or not content:
         raise EvaluationError(f"{path}: a suite is a list of sets")
     return [_spec(path, number, values) for number, values in enumerate(content, 1)]

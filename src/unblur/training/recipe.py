@@ -19,7 +19,7 @@ from unblur.models import create_model
 from unblur.models.analysis import summarize
 from unblur.registry import ConfigError, unknown
 from unblur.training.config import Recipe
-from unblur.yaml_files import YamlError, read_yaml
+from unblur.yaml_files import read_yaml
 
 _DEEPEST = 10  # recipes based on one another
 
@@ -193,10 +193,7 @@ def quick(recipe: Recipe) -> Recipe:
 def _merged(path: Path, depth: int) -> dict[str, Any]:
     if depth > _DEEPEST:
         raise ConfigError(f"{path}: recipes are based on one another in a circle")
-    try:
-        values = read_yaml(path)
-    except YamlError as error:
-        raise ConfigError(str(error)) from error
+    values = read_yaml(path, ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is not a recipe")
     base = values.pop("base", None)

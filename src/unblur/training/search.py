@@ -29,7 +29,7 @@ from unblur.training.recipe import overridden
 from unblur.training.reports import Row
 from unblur.training.restoration import psnr_means, psnr_sums
 from unblur.training.run import SUMMARY_FILE, plan_training, read_run, train
-from unblur.yaml_files import YamlError, read_yaml
+from unblur.yaml_files import read_yaml
 
 _SAMPLERS = ("tpe", "random", "grid")
 # A trial that failed counts: its settings did not work.
@@ -52,10 +52,7 @@ class Space:
 
 def read_space(path: Path) -> Space:
     """A search space from a YAML file. Raises ConfigError."""
-    try:
-        values = read_yaml(path)
-    except YamlError as error:
-        raise ConfigError(str(error)) from error
+    values = read_yaml(path, ConfigError)
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: is no search space")
     keys = {"parameters", "phases", "sampler", "pruning"}
