@@ -25,6 +25,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path, error: type[Exception]) -> None:
+    """Make a folder and those above it, unless it is there. Raises `error`, one line for users."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise error(f"{folder}: cannot be made ({cause.strerror})") from cause
+
+
 def sha256_of(path: Path) -> str:
     """The hash of a file's content, in hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:

@@ -26,6 +26,7 @@ from unblur.cli.evaluate import (
 )
 from unblur.cli.networks import build_network
 from unblur.cli.progress import progress_bar
+from unblur.files import make_folder
 
 if TYPE_CHECKING:
     from unblur.evaluation import Benchmark
@@ -91,6 +92,7 @@ def benchmark(
     with evaluation_errors_for_people(), people:
         from unblur.evaluation import (
             BENCHMARK_FILE,
+            EvaluationError,
             export_untrained,
             in_runtimes,
             open_set,
@@ -126,10 +128,7 @@ def benchmark(
             if not candidates:
                 raise fail("none of the models runs on a runtime that was named", 2)
             if output is not None:  # before minutes of measuring
-                try:
-                    output.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise fail(f"{output}: cannot be made ({error.strerror})", 2) from None
+                make_folder(output, EvaluationError)
             with progress_bar("timing") as timing, progress_bar("measuring") as measuring:
                 result = run(
                     candidates, sets, rules, megapixels=megapixels, rounds=rounds,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unblur.files import atomic_path
+from unblur.files import atomic_path, make_folder
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
 from unblur.inference.describe import describe, synthetic_photo
 from unblur.inference.runtimes.onnx import OnnxRuntime
@@ -45,10 +45,7 @@ def export_model(
         raise ModelError(f"{path}: a model file must end in .onnx")
     if stored not in STORED:
         raise unknown("type of stored weights", stored, STORED)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f"{path.parent}: cannot be made ({error.strerror})") from error
+    make_folder(path.parent, ModelError)
     original = network
     if stored != "float32":
         network = rounded(network, stored)

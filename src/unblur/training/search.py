@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from unblur.data import DataError, Samples, find_leak, read_split
-from unblur.files import atomic_path, write_json, write_table
+from unblur.files import atomic_path, make_folder, write_json, write_table
 from unblur.models import RestorationModel
 from unblur.models.checkpoint import load_checkpoint
 from unblur.registry import ConfigError, unknown
@@ -98,10 +98,7 @@ def search(
     for phase in space.phases:  # what is wrong with recipe or space is said before any trial
         plan_training(overridden(recipe, {name: _first(each) for name, each in phase.items()}))
     folder = Path(recipe.output).expanduser() / f"{recipe.name}-search"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
+    make_folder(folder, ConfigError)
     url = storage or f"sqlite:///{(folder / 'study.db').absolute()}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best: dict[str, Any] = {}
