@@ -1,10 +1,13 @@
-"""Which architecture learns most in the same time: `python benchmarks/study.py -o STUDY`.
+"""Which architecture learns most in the same time:
 
-Every candidate is trained for the same minutes of the same machine, on the same photos and blur
-(recipes/shipped_small.yaml), and measured on four photos of each set of benchmarks/suite.yaml. What
-a step of each takes is timed first, in turns: the quarter of the steps that are fastest, so that
-other work on the machine hardly counts. It gets as many steps as fit into its minutes, however long
-they take. What is timed, trained or measured already in STUDY is kept.
+    taskset -c 0 python benchmarks/study.py -o STUDY
+
+Every candidate is trained for the same minutes of the same machine (of one core by Linux's
+`taskset`), on the same photos and blur (recipes/shipped_small.yaml), and measured on four photos of
+each set of benchmarks/suite.yaml. What a step of each takes is timed first, in turns: the quarter
+of the steps that are fastest, so that other work on the machine hardly counts. It gets as many
+steps as fit into its minutes, however long they take. What is timed, trained or measured already in
+STUDY is kept; what is timed later is scaled by the first one, timed again beside it.
 
 `--compare`, on a quiet machine, then times all that are in STUDY, and the shipped models, in both
 runtimes, and writes study.csv and study.png there.
@@ -63,16 +66,19 @@ def naf(width: int) -> tuple[str, dict[str, Any]]:
 
 FLAT: Any = {"encoder": [1, 2, 2, 4], "decoder": [1, 2, 2]}
 FINE: Any = {"encoder": [2, 2, 2, 4], "decoder": [4, 2, 2]}
-DEEP: Any = {"encoder": [1, 2, 4, 6], "decoder": [1, 2, 3]}
 # The norm-free blocks of the two coarsest levels are replaced by twice as many gated ones.
 GATED: Any = {"encoder": [1, 2, 4, 8], "decoder": [1, 2, 4], "gated_levels": 2}
 # What is shipped, at 32.
 SHIPPED: Any = {"encoder": [2, 2, 2, 4], "decoder": [2, 2, 2], "modulated": True}
+# The same with one more level, above as in rednet30, or below.
+ABOVE: Any = {"encoder": [1, 2, 2, 2, 4], "decoder": [2, 2, 2, 2], "modulated": True, "factor": 1}
+BELOW: Any = {"encoder": [2, 2, 2, 2, 4], "decoder": [2, 2, 2, 2], "modulated": True}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"shipped {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **SHIPPED) for w in (16, 24, 32)},
     **{f"unshuffle {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **FLAT) for w in (16, 24, 32)},
-    **{f"deep {w}": unshuffle(w, 2 * w, 4 * w, 8 * w, **DEEP) for w in (16, 24, 32)},
     **{f"gated {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **GATED) for w in (16, 24, 32)},
+    "shipped 24, from 1-1": unshuffle(8, 24, 48, 96, 144, **ABOVE),
+    "shipped 24, to 1-32": unshuffle(24, 48, 96, 144, 192, **BELOW),
     "unshuffle 24, modulated": unshuffle(24, 48, 96, 144, modulated=True, **FLAT),
     "unshuffle 24, fine": unshuffle(24, 48, 96, 144, **FINE),
     "unshuffle 24, fine, modulated": unshuffle(24, 48, 96, 144, modulated=True, **FINE),
@@ -120,16 +126,20 @@ def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]
     file = output / "step_seconds.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     untimed = [name for name in names if name not in known]
-    if untimed:  # decoded photos are kept for all
-        train(candidate("unshuffle 16", output, data, WARM_STEPS))
-    times: dict[str, list[float]] = {name: [] for name in untimed}
+    if not untimed:
+        return known
+    first = next(iter(known), untimed[0])
+    train(candidate("unshuffle 16", output, data, WARM_STEPS))  # decoded photos are kept for all
+    times: dict[str, list[float]] = {name: [] for name in dict.fromkeys([first, *untimed])}
     output.mkdir(parents=True, exist_ok=True)
     for _ in range(ROUNDS):
-        for name in untimed:
+        for name in times:
             folder = train(candidate(name, output, data, PROBE_STEPS, {"trainer.log_every": 1}))
             rows = [r for r in read_metrics(folder / "metrics.csv") if "samples_per_second" in r]
             times[name] += [BATCH / row["samples_per_second"] for row in rows[LEFT_OUT:]]
-    known |= {name: statistics.quantiles(values)[0] for name, values in times.items()}
+    measured = {name: statistics.quantiles(values)[0] for name, values in times.items()}
+    scale = known.get(first, measured[first]) / measured[first]  # other hours, other speeds
+    known |= {name: scale * measured[name] for name in untimed}
     write_json(file, known)
     return known
 
