@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,28 @@ def album(tmp_path: Path, scene: np.ndarray) -> Path:
 
 def tree(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_terminal_shows_a_bar_and_what_became_of_each_photo(album: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    shown, terminal = pty.openpty()
+    environment = os.environ | {"COLUMNS": "80", "TERM": "xterm"}
+    command = [*UNBLUR, "run", album / "a.png", album / "day 1" / "b.JPG", "-o", tmp_path / "out"]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
+        text = b"".join(iter(lambda: _read(shown), b"")).decode()
+    os.close(shown)
+    assert process.returncode == 0, text
+    for name in ("a.png", "b.JPG"):
+        assert re.search(rf"{name} \([0-9.]+ s, [a-z ]*(sharper|changed)", text), text
+    assert "0.0/0.0 MP" in text
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # what Linux says at its end
+        return b""
 
 
 def test_one_photo_goes_beside_itself(tmp_path: Path, scene: np.ndarray) -> None:

@@ -12,8 +12,6 @@ from PIL import Image
 from unblur.blur import convolve, gaussian_kernel, parse_degradation
 from unblur.data import (
     DataError,
-    Split,
-    find_leak,
     in_patches,
     open_dataset,
     resized,
@@ -23,7 +21,6 @@ from unblur.data import (
 from unblur.evaluation import EvaluationError, SetSpec, open_set, read_suite
 from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.sets import Example, describe
-from unblur.inference import Deblurrer
 from unblur.metrics import psnr
 from unblur.registry import ConfigError
 
@@ -197,20 +194,3 @@ def test_a_suite_with_odd_values(line: str, tmp_path: Path) -> None:
     path.write_text(f"- data: sharp:x\n  {line}\n")
     with pytest.raises(ConfigError, match=line.split(":")[0]):
         read_suite(path)
-
-
-def test_the_shipped_model_was_not_trained_on_what_it_is_measured_on(
-    data: Path, small: Deblurrer
-) -> None:
-    trained = Split("sequence", "", dict.fromkeys(small.card.trained_on or [], 1), {})
-
-    def leaks(spec: SetSpec) -> set[str]:
-        sequences = dict(open_set(spec, data).sequences)
-        return set(find_leak(Split("sequence", "", {}, sequences), trained).sequences)
-
-    for spec in read_suite(Path(__file__).parents[2] / "benchmarks" / "suite.yaml"):
-        assert not leaks(spec), spec.data
-    assert leaks(SetSpec("gopro:gopro")) == {"GOPR0384_11_02", "GOPR0477_11_00"}
-    assert leaks(SetSpec("reds:reds")) == {"train/000"}
-    assert len(leaks(SetSpec("sharp:sharp/bsds500"))) == 300  # without test
-    assert len(leaks(SetSpec("sharp:sharp/urban100"))) == 20

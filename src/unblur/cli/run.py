@@ -18,10 +18,10 @@ from unblur.cli.errors import fail
 
 if TYPE_CHECKING:
     from unblur.inference.batch import Job, Result
+    from unblur.inference.judgement import Verdict
 
 
 _SECONDS_BETWEEN_LINES = 10.0
-_UNSEEN = 0.2  # levels that a photo changes by on average, and nobody sees
 _SEEN = 0.5  # levels
 _FLICKERS = 1.2  # a result that changes so much more than its clip is seen to flicker
 
@@ -317,10 +317,12 @@ class _Progress:
             self._bar.update(self._task, completed=self._finished_pixels)
         if result.status == "failed":
             self._line(f"failed: {result.error}")
-        elif not self._bar or len(self._jobs) == 1:
+        else:
             note = "kept" if result.status == "skipped" else f"{result.seconds:.1f} s"
-            if result.blur is not None:
-                note += f", {_describe_change(result.blur, result.change or 0.0)}"
+            if result.verdict is not None:
+                note += (
+                    f", {_describe_change(result.verdict, result.blur or 0, result.change or 0)}"
+                )
             self._line(f"{result.input} → {result.output} ({note})")
         if result.flicker is not None:
             self._line(_describe_flicker(*result.flicker))
@@ -340,11 +342,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _describe_change(blur: float, change: float) -> str:
-    if change < _UNSEEN:
-        return "hardly changed: sharp already, or blurred beyond what this model can undo"
-    sharper = f"made sharper by about {blur:.1f} pixels of blur" if blur >= 0.05 else "no sharper"
-    return f"{sharper}, changed by {change / 2.55:.1f} %"
+def _describe_change(verdict: Verdict, blur: float, change: float) -> str:
+    from unblur.inference.judgement import Verdict
+
+    changed = f"changed by {change / 2.55:.1f} %"
+    return {
+        Verdict.SHARPER: f"made sharper by about {blur:.1f} pixels of blur, {changed}",
+        Verdict.NO_SHARPER: f"no sharper, {changed}",
+        Verdict.HARDLY_CHANGED: "hardly changed: sharp already, or blurred beyond what this model "
+        "can undo",
+        Verdict.UNTOUCHED: "as it was: strength 0",
+    }[verdict]
 
 
 def _describe_flicker(before: float, after: float) -> str:

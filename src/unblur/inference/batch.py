@@ -37,7 +37,7 @@ from unblur.imaging.animation import encode_animation, is_animation, read_animat
 from unblur.imaging.video import is_video
 from unblur.inference.card import ModelError
 from unblur.inference.deblurrer import Deblurrer
-from unblur.inference.judgement import judge
+from unblur.inference.judgement import Verdict, judge
 from unblur.inference.video import VideoOptions, restore_video
 
 _MOST_MEGAPIXELS = 60.0  # in work at a time, some 25 bytes a pixel
@@ -89,7 +89,8 @@ class Options:
 class Result:
     """What became of one file; status is "ok", "skipped" or "failed".
 
-    blur, change: of a photo, how blurred it was judged and how much it changed, see `Judgement`.
+    blur, change, verdict: of a photo, how blurred it was judged, how much it changed, and what
+    that comes to, see `Judgement`.
     frames: of a clip. flicker: how much still places of a clip change from frame to frame, in 8-bit
     levels, blurred and restored. missing: frames of a clip that could not be decoded, about.
     """
@@ -105,6 +106,7 @@ class Result:
     error: str | None = None
     blur: float | None = None
     change: float | None = None
+    verdict: Verdict | None = None
     frames: int = 1
     flicker: tuple[float, float] | None = None
     missing: int = 0
@@ -397,6 +399,7 @@ class _Batch:
             comparison=str(compared) if compared else None,
             blur=judged.blur,
             change=judged.change,
+            verdict=judged.verdict,
         )
 
     def _run_moving(self, job: Job, advance: Callable[[float], None]) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,19 @@ from numpy.typing import NDArray
 
 _SIDE = 128  # of the patches that are looked at
 _ACROSS = 4  # so many of them along each axis at most
+_STRIP = 64  # rows that are compared at once
+_UNSEEN = 0.2  # levels that a photo changes by on average, and nobody sees
+_LEAST = 0.05  # pixels of blur that are worth telling
 _SIGMAS = np.concatenate([[0.0], np.geomspace(0.2, 6.0, 35)])
+
+
+class Verdict(enum.StrEnum):
+    """What a restoration did to a photo, at full strength."""
+
+    SHARPER = "sharper"
+    NO_SHARPER = "no sharper"
+    HARDLY_CHANGED = "hardly changed"
+    UNTOUCHED = "untouched"  # as asked: strength 0
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,7 @@ class Judgement:
 
     blur: float
     change: float
+    verdict: Verdict
 
 
 def judge(given: NDArray[Any], restored: NDArray[Any], strength: float = 1.0) -> Judgement:
@@ -31,17 +45,27 @@ def judge(given: NDArray[Any], restored: NDArray[Any], strength: float = 1.0) ->
     strength: of the restoration; what was blended away is put back for judging.
     """
     white = float(np.iinfo(str(given.dtype)).max)
-    height, width = given.shape[:2]
     errors = np.zeros(len(_SIGMAS))
-    change = 0.0
-    patches = list(_patches(height, width))
-    for rows, columns in patches:
+    for rows, columns in _patches(*given.shape[:2]):
         before, after = (_grey(image[rows, columns]) / white for image in (given, restored))
-        change += float(np.abs(after - before).mean()) / len(patches)
-        full = before + (after - before) / max(strength, 1e-6)
-        errors += _errors(before, full)
-    blur = float(_SIGMAS[int(np.argmin(errors))]) if change > 0 else 0.0
-    return Judgement(round(blur, 2), round(255 * change, 2))
+        errors += _errors(before, before + (after - before) / max(strength, 1e-6))
+    blur = float(_SIGMAS[int(np.argmin(errors))])
+    change = 255 * _mean_change(given, restored) / white
+    if strength == 0:
+        verdict = Verdict.UNTOUCHED
+    elif change / strength < _UNSEEN:
+        verdict = Verdict.HARDLY_CHANGED
+    else:
+        verdict = Verdict.SHARPER if blur >= _LEAST else Verdict.NO_SHARPER
+    return Judgement(round(blur, 2), round(change, 2), verdict)
+
+
+def _mean_change(given: NDArray[Any], restored: NDArray[Any]) -> float:
+    total = 0
+    for top in range(0, len(given), _STRIP):
+        before, after = (image[top : top + _STRIP].astype(np.int32) for image in (given, restored))
+        total += int(np.abs(after - before).sum(dtype=np.int64))
+    return total / given.size
 
 
 def _patches(height: int, width: int) -> list[tuple[slice, slice]]:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unblur import __version__
 from unblur.imaging import Format, ImageError, check_photo, parse_format
+from unblur.inference.judgement import Verdict
 from unblur.serving.engine import Engine, Task, Wish, refusal_of
 from unblur.serving.errors import RefusedError, problem
 from unblur.serving.jobs import Jobs
@@ -124,7 +125,8 @@ class JobState(BaseModel):
     """A job: waiting, running (progress from 0 to 1), done or failed (error says why).
 
     blur: how blurred the photo was judged, as the σ in pixels of the Gaussian most like what was
-    undone; change: by how many of 255 levels a value changed on average.
+    undone; change: by how many of 255 levels a value changed on average; verdict: sharper, no
+    sharper, hardly changed, or untouched (strength 0).
     """
 
     id: str
@@ -136,6 +138,7 @@ class JobState(BaseModel):
     format: str | None = None
     blur: float | None = None
     change: float | None = None
+    verdict: Verdict | None = None
     error: str | None = None
 
 
@@ -493,5 +496,6 @@ def _state(name: str, task: Task) -> JobState:
         format=None if task.format is None else task.format.extension[1:],
         blur=None if task.judged is None else task.judged.blur,
         change=None if task.judged is None else task.judged.change,
+        verdict=None if task.judged is None else task.judged.verdict,
         error=None if task.error is None else task.error.detail,
     )

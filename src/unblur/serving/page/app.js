@@ -4,7 +4,6 @@ import { Viewer } from "./viewer.js";
 
 const AT_A_TIME = 2;
 const POLL = 300; // milliseconds
-const UNSEEN = 0.2; // of 255 levels on average
 const MOST_BROKEN = 10; // uploads that break off, before the server counts as gone
 const CLIP = /^video\//;
 const SHOWN = /^image\/(jpeg|png|webp|avif|gif|bmp)$/; // what browsers show
@@ -176,10 +175,12 @@ async function receive(photo, job, part, shows, pictures, current) {
   const given = photo.file.name.match(/^(.*?)(\.[^.]*)?$/);
   const kept = given[2] && sameFormat(given[2].slice(1), extension) ? given[2] : `.${extension}`;
   photo.name = `${given[1] || "photo"}_sharp${kept}`;
-  const undone = job.blur < 0.05
-    ? "no sharper: too blurred, perhaps"
-    : `about ${job.blur.toFixed(1)} pixels of blur undone`;
-  const verdict = job.change < UNSEEN ? "hardly changed: sharp already, or too blurred" : undone;
+  const verdict = {
+    "sharper": `about ${job.blur.toFixed(1)} pixels of blur undone`,
+    "no sharper": "no sharper: too blurred, perhaps",
+    "hardly changed": "hardly changed: sharp already, or too blurred",
+    "untouched": "as it was",
+  }[job.verdict];
   const { strength, model } = photo.settings;
   const how = [
     strength < 1 ? `strength ${Math.round(100 * strength)} %` : "",
