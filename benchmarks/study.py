@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder of the study")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="all by default")
     parser.add_argument("--minutes", type=float, default=6.0, help="of training each")
+    parser.add_argument("--seed", type=int, default=42, help="of weights and samples")
     parser.add_argument("--compare", action="store_true", help="nothing is trained: table and plot")
     parser.add_argument("--rounds", type=int, default=2, help="of timing")
     args = parser.parse_args()
@@ -117,7 +118,7 @@ def main() -> None:
         if not file.exists():
             steps = round(60 * args.minutes / seconds[name])
             print(f"{name}: {1e3 * seconds[name]:.0f} ms a step, {steps} steps", flush=True)
-            run_one(name, file, args.data, steps)
+            run_one(name, file, args.data, steps, args.seed)
         print(name, gains(name, file, args.output, args.data), flush=True)
 
 
@@ -172,8 +173,9 @@ def candidate(
     return overridden(read_recipe(RECIPE), settings | (more or {}))
 
 
-def run_one(name: str, file: Path, data: Path, steps: int) -> None:
-    folder = train(candidate(name, file.parent, data, steps, {"data.val_length": 60}))
+def run_one(name: str, file: Path, data: Path, steps: int, seed: int) -> None:
+    more = {"data.val_length": 60, "seed": seed}
+    folder = train(candidate(name, file.parent, data, steps, more))
     architecture, options, network = load_checkpoint(folder / "checkpoints" / "last.safetensors")
     export_model(network, file, name, architecture, options)
     print(f"{name}: {file}", flush=True)
