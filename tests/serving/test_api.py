@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,7 @@ from starlette.testclient import TestClient
 from tests.serving.conftest import Served, Started
 from unblur.imaging import encode_photo, read_photo
 from unblur.inference import Deblurrer
+from unblur.inference.judgement import judge
 from unblur.serving import Limits, impatient
 
 
@@ -186,6 +188,8 @@ def test_jobs(serve: Served, photo: bytes, small: Deblurrer) -> None:
     assert result.headers["content-type"] == "image/tiff"
     expected = small.restore_pixels(read_photo(photo).pixels)
     assert np.array_equal(read_photo(result.content).pixels, expected)
+    judged = judge(read_photo(photo).pixels, expected)
+    assert (state["blur"], state["change"], state["verdict"]) == astuple(judged)
     for part in ("before", "after"):
         picture = client.get(f"/v1/jobs/{name}/{part}")
         assert picture.headers["content-type"] == "image/jpeg"

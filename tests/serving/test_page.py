@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_from_a_blurred_photo_to_a_sharp_one(
     seen = visit(viewport={"width": 1200, "height": 800})
     seen.pick(photo)
     seen.rows("done").wait_for(timeout=30_000)
+    assert re.search(r"about [12]\.\d pixels of blur undone, ", seen.rows("done").inner_text())
     with seen.page.expect_download() as download:
         seen.page.click("#save")
     assert download.value.suggested_filename == "holiday_sharp.JPEG"
