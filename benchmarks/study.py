@@ -84,7 +84,6 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "unshuffle 24, fine, modulated": unshuffle(24, 48, 96, 144, modulated=True, **FINE),
     "unshuffle 24, confidence": unshuffle(24, 48, 96, 144, confidence=True, **FLAT),
     "from 1-4 48": unshuffle(48, 96, 128, encoder=[3, 3, 4], decoder=[3, 3], factor=4),
-    "from 1-4 64": unshuffle(64, 128, 192, encoder=[2, 4, 6], decoder=[2, 3], factor=4),
     **{f"nafnet {w}": naf(w) for w in (8, 16, 24)},
     **{f"light_unet {w}": ("light_unet", {"start_filters": w}) for w in (8, 16, 32)},
     **{f"late_fusion_unet {w}": ("late_fusion_unet", {"width": w}) for w in (8, 16, 32)},
