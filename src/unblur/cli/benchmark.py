@@ -150,7 +150,7 @@ def _print(result: Benchmark) -> None:
     gains = any(row["gain"] is not None for row in rows)
     table = Table(title=f"{result.megapixels:.1f} MP, medians", title_justify="left")
     table.add_column("model", no_wrap=True)
-    columns = ["s/MP", "ratio", "peak MB", "parameters", "file MB", *(["gain dB"] if gains else [])]
+    columns = ["s/MP", "ratio", "peak MB", "M params", "file MB", *(["gain dB"] if gains else [])]
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
@@ -158,7 +158,7 @@ def _print(result: Benchmark) -> None:
             f"{row['seconds_per_megapixel']:.3f}",
             f"{row['ratio']:.2f}",
             "–" if row["peak_mib"] is None else f"{row['peak_mib'] * 2**20 / 1e6:.0f}",
-            "–" if row["parameters"] is None else f"{row['parameters']:,}",
+            "–" if row["parameters"] is None else f"{row['parameters'] / 1e6:.2f}",
             f"{row['file_mb']:.1f}",
         ]
         if gains:

@@ -17,6 +17,7 @@ from unblur.files import atomic_path
 # After M. Okabe and K. Ito's colours, which colour-blind people can tell apart, of a brightness
 # that stands out on white and on black.
 COLOURS = ("#2b8fd0", "#e06c1f", "#10a37f", "#cc79a7", "#d9a300", "#7a7fdc")
+_MARKERS = "osv^"  # of those that share a colour
 INPUT_COLOUR = "#8a8a8a"
 _INK, _RULE = "#123456", "#d9dadb"  # stand-ins that the page's own colours replace
 _WIDTH, _HEIGHT = 5.2, 3.3  # inches
@@ -128,12 +129,8 @@ def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], 
         best = -np.inf
         front = []
         for name, seconds, gain in sorted(points, key=lambda point: (point[1], -point[2])):
-            axes.plot(seconds, gain, "o", markersize=8, color=palette[name], label=name)
-            left = seconds > middle  # its name would leave the picture on the right
-            axes.annotate(
-                name, (seconds, gain), (-6 if left else 6, 5), textcoords="offset points",
-                fontsize=8, ha="right" if left else "left",
-            )  # fmt: skip
+            marker = _MARKERS[list(palette).index(name) // len(COLOURS) % len(_MARKERS)]
+            axes.plot(seconds, gain, marker, markersize=8, color=palette[name], label=name)
             if gain > best:
                 best = gain
                 front.append((seconds, gain))
@@ -145,7 +142,8 @@ def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], 
         axes.xaxis.set_minor_formatter("{x:g}" if slowest < 8 * fastest else "")
         axes.tick_params(axis="x", which="minor", labelsize=7)
         axes.set(xlabel="seconds per megapixel", ylabel="gain (dB)")
-        axes.margins(x=0.15, y=0.15)
+        axes.margins(x=0.1, y=0.15)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # names in it would overlap
         axes.update_datalim([(middle, min(gains) - spare), (middle, max(gains) + spare)])
         axes.autoscale_view()
 
