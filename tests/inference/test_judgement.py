@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from unblur import metrics
 from unblur.blur import blur_photo, gaussian_kernel
 from unblur.cli import app
+from unblur.cli.run import _describe_change
 from unblur.imaging import Photo, write_photo
 from unblur.inference import Deblurrer
 from unblur.inference.judgement import Verdict, judge
@@ -50,6 +51,14 @@ def test_the_command_tells(scene: np.ndarray, tmp_path) -> None:  # type: ignore
     assert result.exit_code == 0, result.output
     assert "pixels of blur, changed by" in result.output
     assert "hardly changed" in result.output
+
+
+def test_what_is_not_seen_is_not_told() -> None:
+    sharper = _describe_change(Verdict.SHARPER, 0.05, 0.51)
+    assert "0.1 pixels of blur, changed by 0.2 %" in sharper
+    assert _describe_change(Verdict.NO_SHARPER, 0.04, 0.51) == "no sharper, changed by 0.2 %"
+    assert "hardly changed" in _describe_change(Verdict.HARDLY_CHANGED, 2.0, 0.1)
+    assert "strength 0" in _describe_change(Verdict.UNTOUCHED, 0.0, 0.0)
 
 
 def test_the_verdict_does_not_hang_on_the_strength(scene: np.ndarray) -> None:

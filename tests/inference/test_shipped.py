@@ -62,6 +62,9 @@ def test_files_and_cards(card) -> None:  # type: ignore[no-untyped-def]
     assert card.seconds_per_megapixel
     assert len(card.weights_sha256) == 64
     assert card.statistics == 0  # tiles agree
+    assert len(card.measured) >= 8
+    for values in card.measured.values():
+        assert values["psnr"] > 0
     assert set(card.measured) == set(SUITE)
     source = json.loads((ROOT / "recipes" / f"{card.name}.card.json").read_text())
     assert {key: asdict(card)[key] for key in source} == source
