@@ -7,7 +7,8 @@ Every candidate is trained for the same minutes of the same machine (of one core
 each set of benchmarks/suite.yaml. What a step of each takes is timed first, in turns: the quarter
 of the steps that are fastest, so that other work on the machine hardly counts. It gets as many
 steps as fit into its minutes, however long they take. What is timed, trained or measured already in
-STUDY is kept; what is timed later is scaled by the first one, timed again beside it.
+STUDY is kept; what is timed later is scaled by the first one, timed again beside it. Other minutes
+or another seed need a folder of their own.
 
 `--compare`, on a quiet machine, then times all that are in STUDY, and the shipped models, in both
 runtimes, and writes study.csv and study.png there.
@@ -112,6 +113,15 @@ def main() -> None:
             parser.error(f"{args.output} holds none of the candidates")
         compare(trained | shipped_models(), args.output, args.data, args.rounds)
         return
+    terms, kept = {"minutes": args.minutes, "seed": args.seed}, args.output / "terms.json"
+    known = json.loads(kept.read_text()) if kept.exists() else terms
+    if known != terms:
+        parser.error(
+            f"{args.output} is of {known['minutes']:g} minutes and seed {known['seed']}; name "
+            "another folder"
+        )
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_json(kept, terms)
     seconds = step_seconds(names, args.output, args.data)
     for name, file in files.items():
         if not file.exists():
@@ -131,7 +141,6 @@ def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]
     first = next(iter(known), untimed[0])
     train(candidate("unshuffle 16", output, data, WARM_STEPS))  # decoded photos are kept for all
     times: dict[str, list[float]] = {name: [] for name in dict.fromkeys([first, *untimed])}
-    output.mkdir(parents=True, exist_ok=True)
     for _ in range(ROUNDS):
         for name in times:
             folder = train(candidate(name, output, data, PROBE_STEPS, {"trainer.log_every": 1}))

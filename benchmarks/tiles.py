@@ -50,7 +50,8 @@ def main() -> None:
     )
     parser.add_argument("--as-is", action="store_true", help="do not blur the photo")
     args = parser.parse_args()
-    photo = read_photo(args.photo).pixels[: args.crop, : args.crop].astype(np.float32) / 255
+    pixels = read_photo(args.photo).pixels[: args.crop, : args.crop]
+    photo = pixels.astype(np.float32) / np.float32(np.iinfo(str(pixels.dtype)).max)
     if not args.as_is:
         photo = blur_photo(photo, defocus_kernel(3))
     height, width = photo.shape[:2]

@@ -102,6 +102,28 @@ def test_a_known_answer(known: Path, tmp_path: Path) -> None:
         run(known, folder=tmp_path / "out")
 
 
+def test_what_came_out_worse(known: Path, tmp_path: Path) -> None:
+    """Counted among inputs that are clearly blurred: below 40 dB, here the last five of six."""
+
+    def darker(image: np.ndarray) -> np.ndarray:  # better for inputs that are 6 of 255 off, or more
+        return image - 10 / 255
+
+    def kept(image: np.ndarray) -> np.ndarray:
+        return image
+
+    models = [FunctionRestorer(darker, "darker"), FunctionRestorer(kept, "kept")]
+    sets = [open_set(SetSpec(f"flat:{known}", name=name)) for name in ("one", "two")]
+    evaluation = evaluate(models, sets, pictures=True)
+    for result in evaluation.results:
+        inputs = [row["psnr_input"] for row in result.rows]
+        assert sum(psnr < 40 for psnr in inputs) == result.mean["clearly_blurred"] == 5
+        lost = [row for row in result.rows if row["gain"] < -0.1 and row["psnr_input"] < 40]
+        assert len(lost) == result.mean["worse"] == (1 if result.model.label == "darker" else 0)
+    report = write_report(evaluation, tmp_path).read_text()
+    assert "Made worse: images whose input is below 40 dB, and that lose more than 0.1" in report
+    assert "<td>all</td><td>2 <small>of 10</small></td><td>0 <small>of 10</small></td>" in report
+
+
 def test_one_failure_costs_one_image(known: Path, tmp_path: Path) -> None:
     Image.new("RGB", (30, 30)).save(known / "train/blur/a/0.png")  # another size
     (known / "train/sharp/b/1.png").unlink()  # no partner

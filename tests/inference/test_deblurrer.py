@@ -85,8 +85,9 @@ def test_what_is_no_image_is_refused(small: Deblurrer, pixels: np.ndarray, messa
         small.restore_pixels(pixels)
 
 
+@pytest.mark.parametrize("model", ["small", pytest.param("base", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["blurred", "sharp", "smooth"])
-def test_tiles_agree_with_the_whole(real_photo: np.ndarray, kind: str) -> None:
+def test_tiles_agree_with_the_whole(real_photo: np.ndarray, kind: str, model: str) -> None:
     photo = real_photo[:900, :1000].astype(np.float32)
     if kind == "blurred":  # where the model has most to do
         photo = convolve(photo, defocus_kernel(3))
@@ -94,11 +95,12 @@ def test_tiles_agree_with_the_whole(real_photo: np.ndarray, kind: str) -> None:
         y, x = np.mgrid[:900, :1000]
         photo = np.dstack([y / 900, x / 1000, (x + y) / 1900])
     photo = (photo / photo.max()).astype(np.float32)
-    whole = Deblurrer("small", runtime="onnxruntime", tile=1024).restore_pixels(photo)
+    whole = Deblurrer(model, runtime="onnxruntime", tile=1024).restore_pixels(photo)
     assert not np.array_equal(whole, photo)
-    tiled = Deblurrer("small", runtime="onnxruntime", tile=576).restore_pixels(photo)
+    tiled = Deblurrer(model, runtime="onnxruntime", tile=576).restore_pixels(photo)
     difference = np.abs(whole - tiled)
-    assert np.quantile(difference, 0.999) < 1 / 255
+    # Sharp photos are told of in docs/models.md: 0.26.
+    assert np.quantile(difference, 0.999) < (0.3 if kind == "sharp" else 0.25) / 255
     assert difference.max() < 4 / 255
 
 

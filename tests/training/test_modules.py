@@ -200,6 +200,22 @@ def test_an_average_of_the_weights(recipe_file: Callable[..., Path]) -> None:
     assert not any(parameter.requires_grad for parameter in module.ema.parameters())
 
 
+@pytest.mark.parametrize("critic", [None, {"penalty": 10.0}])
+def test_the_floor_of_the_loss_falls_in_every_training(
+    critic: dict | None, recipe_file: Callable[..., Path]
+) -> None:
+    changes = {"losses": {"psnr": {"floor": 1e-2, "last_floor": 1e-4}}}
+    recipe = read_recipe(recipe_file(**changes, **({"adversarial": critic} if critic else {})))
+    kind = AdversarialModule if critic else RestorationModule
+    module = kind(recipe, create_model("unet16", width=4), 10, [10])
+    image = torch.full((1, 3, 32, 32), 0.5)
+    module.network.forward = lambda x: x  # type: ignore[method-assign]
+    losses = []
+    for module.optimizer_steps in (0, 5, 10):
+        losses.append(module.restore_and_compare(image, image)[1].item())
+    assert losses == pytest.approx([-20, -30, -40], abs=1e-3)
+
+
 def test_stages_and_samplers() -> None:
     config = DataConfig(crop=64, batch_size=4, stages=[Stage(0.5, 128, 2)])
     assert [stage_at(config, epoch, 10).crop for epoch in (0, 4, 5, 9)] == [64, 64, 128, 128]

@@ -275,6 +275,15 @@ def test_dry_run(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
     parameters = sum(p.numel() for p in create_model("unet16", width=4).parameters())
     assert f"{parameters:,}" in result.output
     assert "24 (6 an epoch)" in result.output
+    stages = ["--data.stages", "[{since: 0.75, crop: 64, batch_size: 1}]"]
+    staged = unblur("train", recipe_file(), "--dry-run", *stages)
+    assert "30 (6 in the first epoch)" in staged.output
+    assert "1 × 64×64" in staged.output
+    refused = unblur(
+        "train", recipe_file(), "--dry-run", stages[0], stages[1].replace("0.75", "75")
+    )
+    assert refused.exit_code != 0
+    assert "since is a share of the epochs between 0 and 1, got 75" in refused.output
     assert not (tmp_path / "experiments").exists()
 
 

@@ -223,6 +223,8 @@ def test_what_may_not_change(recipe_file: Callable[..., Path]) -> None:
     folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
     with pytest.raises(ConfigError, match=r"--optimizer\.lr was 0.002 and cannot be changed"):
         read_run(folder, ["--trainer.max_epochs", "2", "--optimizer.lr", "1"])
+    with pytest.raises(TrainingError, match=r"began without trainer\.ema"):
+        train(read_run(folder, ["--trainer.max_epochs", "2", "--trainer.ema", "0.9"]), folder)
     begun = read_run(folder, [])
     same = ["--optimizer.lr", str(begun.optimizer.lr), "--trainer.max_epochs", "2"]
     assert read_run(folder, same).trainer.max_epochs == 2

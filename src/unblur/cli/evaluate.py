@@ -148,6 +148,8 @@ def _measures(result: Result) -> str:
     if "psnr" not in mean:
         return "not applicable" if mean["skipped"] else "failed"
     words = [f"{mean['psnr']:.2f} dB ({mean['gain']:+.2f}, worst {mean['worst_gain']:+.2f})"]
+    if mean["worse"]:
+        words.append(f"{mean['worse']} of {mean['clearly_blurred']} worse")
     if "ssim" in mean:
         words.append(f"SSIM {mean['ssim']:.4f}")
     if mean["seconds_per_megapixel"] is not None:

@@ -133,6 +133,8 @@ def not_identical(rows: Sequence[Row]) -> list[Row]:
 
 
 HARDLY_BLURRED = 50.0  # dB of a set's inputs, from which on means over sets leave it out
+CLEARLY_BLURRED = 40.0  # dB of an image's input, below which nobody would call it sharp
+WORSE = 0.1  # dB that such an image loses when it counts as made worse
 _WITHOUT_IDENTICAL = ("psnr_input", "psnr", "gain")
 
 
@@ -148,6 +150,9 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
             mean[name] = float(np.mean(numbers))
     if measured and "gain" in mean:
         mean["worst_gain"] = min(row["gain"] for row in different)
+        blurred = [row for row in different if row["psnr_input"] < CLEARLY_BLURRED]
+        mean["clearly_blurred"] = len(blurred)
+        mean["worse"] = sum(row["gain"] < -WORSE for row in blurred)
     speeds = [r["seconds"] / r["megapixels"] for r in measured if r.get("seconds") is not None]
     mean.pop("megapixels", None)
     mean["seconds_per_megapixel"] = float(np.median(speeds)) if speeds else None

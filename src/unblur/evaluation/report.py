@@ -15,7 +15,15 @@ from typing import Any
 
 from unblur import __version__
 from unblur.evaluation.baselines import BASELINES
-from unblur.evaluation.evaluate import Evaluation, Result, file_name, input_of, summarize
+from unblur.evaluation.evaluate import (
+    CLEARLY_BLURRED,
+    WORSE,
+    Evaluation,
+    Result,
+    file_name,
+    input_of,
+    summarize,
+)
 from unblur.evaluation.pictures import Shown
 from unblur.evaluation.plots import Plot, colours, gain_against_input, histogram, pareto
 from unblur.evaluation.protocol import Protocol
@@ -46,6 +54,9 @@ def write_report(evaluation: Evaluation, folder: Path, title: str = "unblur eval
         "sets": sets,
         "models": models,
         "has_ssim": "ssim" in evaluation.metrics,
+        "worse": _worse(evaluation),
+        "worse_by": WORSE,
+        "clearly_blurred": CLEARLY_BLURRED,
         "leaks": [
             f"{result.model.label} on {result.data.name}: {len(result.leak.sequences)} of "
             f"{result.leak.val_sequences} sequences, {result.leak.images} of "
@@ -135,6 +146,21 @@ def _set(results: Sequence[Result], palette: dict[str, str]) -> dict[str, Any]:
             if result.shown
         ],
     }
+
+
+def _worse(evaluation: Evaluation) -> list[tuple[str, list[tuple[int, int]]]]:
+    """For each set with blurred images, and all: of each model, (made worse, images)."""
+    rows = []
+    for data in evaluation.sets:
+        means = [result.mean for result in evaluation.of_set(data.name)]
+        counts = [(mean.get("worse", 0), mean.get("clearly_blurred", 0)) for mean in means]
+        if any(images for _, images in counts):
+            rows.append((data.name, counts))
+    if len(rows) > 1:
+        of_models = zip(*(counts for _, counts in rows), strict=True)
+        totals = [(sum(w for w, _ in each), sum(n for _, n in each)) for each in of_models]
+        rows.append(("all", totals))
+    return rows
 
 
 def _groups(results: Sequence[Result], key: str, what: str) -> dict[str, Any] | None:

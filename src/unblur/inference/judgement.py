@@ -18,7 +18,10 @@ _SIGMAS = np.concatenate([[0.0], np.geomspace(0.2, 6.0, 35)])
 
 
 class Verdict(enum.StrEnum):
-    """What a restoration did to a photo, at full strength."""
+    """What a restoration did to a photo, at full strength.
+
+    From a restoration at less it is told as well as the rounding of its values allows.
+    """
 
     SHARPER = "sharper"
     NO_SHARPER = "no sharper"

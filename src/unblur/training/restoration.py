@@ -178,6 +178,7 @@ class RestorationModule(LightningModule):
         self, blurred: Tensor, sharp: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(restored, loss, terms) of a batch."""
+        self.loss.set_progress(min(1.0, self.optimizer_steps / max(1, self.steps)))
         forward_scales = getattr(self.network, "forward_scales", None)
         if forward_scales is not None:
             scales = forward_scales(blurred)
@@ -196,7 +197,6 @@ class RestorationModule(LightningModule):
         return blurred, sharp
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        self.loss.set_progress(min(1.0, self.optimizer_steps / max(1, self.steps)))
         blurred, sharp = self.batch_images(batch)
         restored, loss, terms = self.restore_and_compare(blurred, sharp)
         self.remember(restored, blurred, sharp, {"loss": loss.detach(), **terms})
@@ -296,6 +296,12 @@ class RestorationModule(LightningModule):
             raise TrainingError(
                 f"the checkpoint holds a {checkpoint.get('architecture')}, "
                 f"the recipe has a {self.recipe.network.name}"
+            )
+        averaged = checkpoint["weights_prefix"] == "ema."
+        if averaged != (self.ema is not None):
+            raise TrainingError(
+                f"the run began {'with' if averaged else 'without'} trainer.ema, and can only go "
+                "on so; begin a new one from its weights with --network.weights"
             )
         if checkpoint["state_dict"].keys() != _trained(self.state_dict()).keys():
             raise TrainingError("the checkpoint is of a training with other networks or options")

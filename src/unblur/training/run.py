@@ -123,6 +123,11 @@ def _check_numbers(recipe: Recipe) -> None:
     }
     for number, stage in enumerate(data.stages, 1):
         smallest[f"data.stages, number {number}, batch_size"] = (stage.batch_size, 1)
+        if not 0 <= stage.since <= 1:
+            raise ConfigError(
+                f"data.stages, number {number}: since is a share of the epochs between 0 and 1, "
+                f"got {stage.since:g}"
+            )
     for name, (value, least) in smallest.items():
         if value is not None and not value >= least:
             raise ConfigError(f"{name} must be at least {least:g}, got {value:g}")
@@ -163,11 +168,13 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
     data, settings = plan.recipe.data, plan.recipe.trainer
     width, height = (data.crop, data.crop) if data.crop else plan.pairs.train[0].sharp.size()
     pixels = width * height * data.batch_size
+    most = max(pixels, *(stage.crop**2 * stage.batch_size for stage in data.stages), 0)
     summary = summarize(plan.network, with_field=False)
     macs = 3 * summary.macs_per_pixel * pixels  # the backward pass costs twice the forward one
     # Besides the weights, their gradients and Adam's two averages.
     weights = 4 * summary.parameters * (4 + (settings.ema is not None))
-    features = training_feature_bytes(plan.network) * pixels
+    features = training_feature_bytes(plan.network) * most
+    each = "in the first epoch" if data.stages else "an epoch"
     size = "whole images" if data.crop is None else f"{data.crop}×{data.crop}"
     return [
         ("recipe", plan.recipe.name),
@@ -181,7 +188,11 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
         ("training", f"{len(plan.pairs.train)} images"),
         ("validation", f"{len(plan.pairs.val)} images"),
         ("batch", f"{data.batch_size} × {size} on each of {plan.ranks} devices"),
-        ("steps", f"{plan.steps:,} ({plan.epoch_ends[0]:,} an epoch)"),
+        *(
+            (f"after {stage.since:.0%}", f"{stage.batch_size} × {stage.crop}×{stage.crop}")
+            for stage in data.stages
+        ),
+        ("steps", f"{plan.steps:,} ({plan.epoch_ends[0]:,} {each})"),
     ]
 
 
