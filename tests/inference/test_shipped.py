@@ -178,10 +178,10 @@ def test_the_card_says_what_is_measured(name: str, card, data: Path) -> None:  #
     "blur", ["gaussian:size=11,sigma=1.6", [{"linear_light": [{"defocus": {"radius": 3}}]}]]
 )
 def test_what_takes_longer_restores_better(blur: str | list[Any], photos: list[np.ndarray]) -> None:
+    given = [blurred(photo, blur) for photo in photos]
     means = []
     for name, best in (("small", False), ("base", False), ("base", True)):
         model = Deblurrer(name, runtime="onnxruntime", best=best)
-        given = [blurred(photo, blur) for photo in photos]
         pairs = zip(given, photos, strict=True)
         means.append(np.mean([psnr(model.restore_pixels(image), photo) for image, photo in pairs]))
     assert means[0] < means[1] < means[2]
