@@ -11,8 +11,10 @@ import torch
 
 import unblur as package
 from tests.cli.test_run import unblur
+from tests.inference.test_deblurrer import random_network
 from unblur.imaging import read_photo
 from unblur.models import create_model
+from unblur.models.checkpoint import save_checkpoint
 
 
 def test_version() -> None:
@@ -104,6 +106,43 @@ def test_a_checkpoint_is_exported_and_run(tmp_path: Path, scene: np.ndarray) -> 
         assert not new.exists()
     inside = unblur("export", "unet16", "-o", tmp_path / "a.png" / "b.onnx")
     assert (inside.exit_code, "cannot be made" in inside.output) == (1, True)
+
+
+def test_a_model_file_is_exported_anew_in_int8(tmp_path: Path, scene: np.ndarray) -> None:
+    from unblur.imaging import Photo, write_photo
+
+    fields = {"licence": "CC0", "trained_on": ["a"], "seconds_per_megapixel": {"here": 3}}
+    (tmp_path / "card.json").write_text(json.dumps(fields))
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    network = random_network("unet16", width=4)
+    save_checkpoint(tmp_path / "mine.safetensors", "unet16", {"width": 4}, network)
+    made = unblur(
+        "export", tmp_path / "mine.safetensors", "-o", first, "--card", tmp_path / "card.json"
+    )
+    assert made.exit_code == 0, made.output
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        write_photo(Photo(scene[200 * number :, : 300 + number]), photos / f"{number}.png")
+    again = ("export", first, "-o", second, "--calibrate")
+    made = unblur(*again, photos, "--name", "quick")
+    assert made.exit_code == 0, made.output
+    card = json.loads(unblur("models", second, "--json").stdout)[0]
+    assert (card["name"], card["licence"], card["trained_on"]) == ("quick", "CC0", ["a"])
+    assert (card["dtype"], card["arithmetic"]) == ("int8", "int8")
+    assert card["seconds_per_megapixel"] == {}  # it is quicker than that
+    assert "int8, computes in int8" in unblur("models", second).output
+    assert unblur("run", photos / "0.png", "--model", second).exit_code == 0
+
+    second.unlink()
+    for arguments, message in [
+        ((tmp_path / "absent",), "--calibrate: "),
+        ((photos, "--stored", "float16"), "--calibrate: stores weights in int8, not float16"),
+        ((photos, "--set", "width=4"), "--set is for architectures"),
+    ]:
+        wrong = unblur(*again, *arguments)
+        assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output
+        assert not second.exists()
 
 
 def test_demo(tmp_path: Path) -> None:

@@ -98,6 +98,54 @@ def test_weights_in_a_quarter_of_the_space(tmp_path: Path) -> None:
             assert torch.allclose(before, after, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("unshuffle_unet", {"modulated": True}),
+        pytest.param("unet16", {}, marks=pytest.mark.slow),
+        pytest.param("nafnet", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_convolutions_in_int8(
+    tmp_path: Path, scene: np.ndarray, name: str, more: dict[str, object]
+) -> None:
+    import onnx
+
+    options = LIGHT[name] | more
+    network = random_network(name, **options)
+    photo = np.ascontiguousarray(scene[:192, :192].transpose(2, 0, 1), np.float32) / 255
+    plain, quick = (tmp_path / f"{which}.onnx" for which in ("plain", "quick"))
+    export_model(network, plain, "n", name, options)
+    card = export_model(network, quick, "n", name, options, photos=[photo, photo[:, ::-1]])
+    assert read_card(quick) == card
+    assert (card.dtype, card.arithmetic) == ("int8", "int8")
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["plain.onnx", "quick.onnx"]
+    assert str(tmp_path).encode() not in quick.read_bytes()
+    exact, rounded = (OnnxRuntime(path, "cpu", None).run(photo[None])[0] for path in (plain, quick))
+    assert np.abs(exact - photo).mean() > 0.01
+    assert 0 < np.sqrt(np.square(exact - rounded).mean()) < 0.005
+
+    if name == "nafnet":  # whose gains are folded into its weights
+        return
+    # Training goes on with what the file holds: 7 bits, after 8.
+    _, _, again = load_exported(quick)
+    assert weights_hash(again) == card.weights_sha256
+    for (label, before), after in zip(network.named_parameters(), again.parameters(), strict=True):
+        rows = before.abs().flatten(1).amax(1) if before.ndim == 4 else before.abs().amax()
+        error = (before - after).abs()
+        error = error.flatten(1).amax(1) if before.ndim == 4 else error.amax()
+        assert (error <= rows / 80 + 1e-4).all(), label
+
+    graph = onnx.load(quick).graph
+    integers = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    inner = {n: w for n, w in integers.items() if n + "_zero" in integers and w.dtype == np.int8}
+    assert len(inner) > 2
+    for label, weights in inner.items():
+        assert np.abs(weights.astype(int)).max() <= 64, label  # 2 · 255 · 64 fits into 16 bits
+    kept = [n for n in integers if n.startswith("network.decoders.0") and n + "_zero" in integers]
+    assert not kept or name != "unshuffle_unet"
+
+
 @pytest.mark.slow
 def test_the_same_picture_from_smaller_weights(tmp_path: Path, data: Path) -> None:
     architecture, options, network = load_exported(find_model("small"))
@@ -109,14 +157,22 @@ def test_the_same_picture_from_smaller_weights(tmp_path: Path, data: Path) -> No
         export_model(network, file, stored, architecture, options, stored)
         restored.append(Deblurrer(file, runtime="onnxruntime").restore_pixels(photo).astype(int))
     assert np.abs(restored[0] - photo).mean() > 1
+    file = tmp_path / "quick.onnx"
+    given = np.ascontiguousarray(photo.transpose(2, 0, 1), np.float32) / 255
+    export_model(network, file, "quick", architecture, options, photos=[given])
+    restored.append(Deblurrer(file, runtime="onnxruntime").restore_pixels(photo).astype(int))
     for other in restored[1:]:
         assert np.abs(restored[0] - other).mean() < 0.2  # of 255
 
 
 def test_what_cannot_be_stored_in_int8(tmp_path: Path) -> None:
     folded = random_network("res_unet", **LIGHT["res_unet"])  # BatchNorm goes into its weights
-    with pytest.raises(ModelError, match=r"cannot be stored in int8; float16 can"):
+    with pytest.raises(ModelError, match="cannot be stored in int8; float16 can"):
         export_model(folded, tmp_path / "m.onnx", "n", "res_unet", LIGHT["res_unet"], "int8")
+    black = [np.zeros((3, 64, 64), np.float32)]  # nothing else is within their ranges
+    able = random_network("unet16", **LIGHT["unet16"])
+    with pytest.raises(ModelError, match="in int8, differs from PyTorch"):
+        export_model(able, tmp_path / "m.onnx", "n", "unet16", LIGHT["unet16"], photos=black)
     broken = random_network("unet16", **LIGHT["unet16"])
     with torch.no_grad():
         max(broken.parameters(), key=torch.Tensor.numel).fill_(float("nan"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from unblur.training.restoration import (
     psnr_sums,
     ssim_of_images,
 )
+from unblur.training.revival import revive_silent_channels
 
 UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
 
@@ -77,12 +80,62 @@ def test_epochs_of_different_lengths() -> None:
 
 def test_decay_leaves_biases_and_norms_out() -> None:
     network = create_model("light_unet", start_filters=8)
-    decaying, others = parameter_groups(network, 0.1)
+    decaying, others = parameter_groups(network, 0.1, 1e-3)
     assert decaying["weight_decay"] == 0.1
     assert others["weight_decay"] == 0.0
     assert all(parameter.ndim > 1 for parameter in decaying["params"])
     both = len(decaying["params"]) + len(others["params"])
     assert both == len(list(network.parameters()))
+
+
+def test_wide_layers_learn_more_slowly() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(4, 16, 3), nn.Conv2d(16, 8, 3), nn.ConvTranspose2d(8, 16, 2, 2), nn.Linear(360, 1)
+    )
+    config = OptimizerConfig(lr=1e-3, full_rate_inputs=36)
+    optimizer = build_optimizer(config, network)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    weights = [rates[layer.weight] for layer in network]  # type: ignore[index]
+    assert weights == pytest.approx([1e-3, 0.25e-3, 1e-3, 0.1e-3])  # 36, 144, 8 and 360 inputs
+    assert {rates[layer.bias] for layer in network} == {1e-3}  # type: ignore[index]
+    schedule = build_schedule(ScheduleConfig("cosine", final_lr=0), optimizer, 10, [10])
+    for _ in range(5):
+        optimizer.step()
+        schedule.step()  # type: ignore[call-arg]
+    for group in optimizer.param_groups:
+        assert group["lr"] == pytest.approx(rates[group["params"][0]] / 2)
+    alike = build_optimizer(OptimizerConfig(lr=1e-3), network)
+    assert {group["lr"] for group in alike.param_groups} == {1e-3}
+    with pytest.raises(ConfigError, match="full_rate_inputs must be at least 1"):
+        build_optimizer(replace(config, full_rate_inputs=0), network)
+
+
+def test_silent_channels_begin_anew() -> None:
+    """They pass something on again, and learn, but change nothing yet; others stay as they are."""
+    torch.manual_seed(0)
+    options = {"widths": [6, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1]}
+    network = create_model("unshuffle_unet", **options)
+    nn.init.normal_(network.output.weight, std=0.1)
+    block = network.encoders[1][0]
+    with torch.no_grad():
+        block.conv1.bias[2:5] = -100
+    before = copy.deepcopy(network)
+    images = list(torch.rand(6, 1, 3, 32, 32))
+    assert revive_silent_channels(network, images) == (3, 20)
+    assert revive_silent_channels(network, images) == (0, 20)
+    with torch.no_grad():
+        for image in images:
+            assert torch.equal(network(image), before(image))
+    kept = [0, 1, 5, 6, 7]
+    assert torch.equal(block.conv1.weight[kept], before.encoders[1][0].conv1.weight[kept])
+    features: list[torch.Tensor] = []
+    block.conv1.register_forward_hook(lambda _, __, made: features.append(made))
+    torch.stack([network(image) for image in images]).square().sum().backward()
+    share = (torch.cat(features)[:, 2:5] > 0).float().mean((0, 2, 3))
+    assert ((share > 0.3) & (share < 0.7)).all()
+    assert (block.conv2.weight.grad[:, 2:5].abs().amax((0, 2, 3)) > 0).all()
+    with pytest.raises(ConfigError, match="no plain residual blocks"):
+        revive_silent_channels(create_model("unet16", width=4), images)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])

@@ -327,7 +327,10 @@ def test_fine_tuning_begins_with_the_weights(recipe_file: Callable[..., Path]) -
 
 
 def test_weights_remember_what_they_had_seen(
-    recipe_file: Callable[..., Path], photos: Path, tmp_path: Path
+    recipe_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A run that begins with others' weights has seen their images, too, and resumes alone."""
     larger = {"widths": [8, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1]}
@@ -343,7 +346,9 @@ def test_weights_remember_what_they_had_seen(
         {"trained_on": ["GOPR0384_11_02"]},
     )
     begun = [*options, "--network.weights", str(tmp_path / "begin.safetensors")]
-    run = train(read_recipe(recipe_file(), begun))
+    run = train(read_recipe(recipe_file(), [*begun, "--network.revive", "true"]))
+    told = "of 24 hidden channels were silent and begin anew"
+    assert told in capfd.readouterr().err
     (tmp_path / "begin.safetensors").unlink()
     last = run / "checkpoints" / "last.safetensors"
     seen = read_training(last)["trained_on"]
@@ -351,6 +356,7 @@ def test_weights_remember_what_they_had_seen(
     assert sorted(seen) == sorted(["GOPR0384_11_02", *own])
     done = unblur("train", "--resume", "--run", run, "--trainer.max_epochs", "2")
     assert done.exit_code == 0, done.output
+    assert told not in done.output + capfd.readouterr().err
     assert read_training(last)["trained_on"] == seen
     assert read_training(last)["steps"] > 0
     card = tmp_path / "card.json"

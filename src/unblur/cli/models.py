@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unblur.cli.errors import errors_for_people
+
+if TYPE_CHECKING:
+    from unblur.inference import ModelCard
 
 
 def models(
@@ -56,7 +59,7 @@ def models(
         if card.macs_per_megapixel:
             network += f", {card.macs_per_megapixel / 1e9:.0f} GMAC per megapixel"
         table.add_row("network", escape(network))
-        table.add_row("file", escape(f"{path.stat().st_size / 1e6:.1f} MB, {card.dtype}"))
+        table.add_row("file", escape(f"{path.stat().st_size / 1e6:.1f} MB, {_numbers(card)}"))
         table.add_row("licence", escape(card.licence))
         table.add_row("training data", escape(card.training_data))
         for name, speed in card.seconds_per_megapixel.items():
@@ -68,3 +71,7 @@ def models(
                 text += f" from {given:.2f} ({restored - given:+.1f})"
             table.add_row(escape(name), text)
         console.print(table)
+
+
+def _numbers(card: ModelCard) -> str:
+    return card.dtype + (", computes in int8" if card.arithmetic == "int8" else "")

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 NetworkArgument = Annotated[
-    str, typer.Argument(metavar="NAME|CHECKPOINT", help="An architecture, or a checkpoint file.")
+    str,
+    typer.Argument(
+        metavar="NAME|FILE", help="An architecture, or the file of a checkpoint or a model."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -23,15 +26,18 @@ SetOption = Annotated[
 
 
 def build_network(target: str, settings: list[str] | None) -> tuple[str, dict[str, Any], nn.Module]:
-    """(architecture, options, network) for an architecture's name or a checkpoint's path."""
+    """(architecture, options, network) for an architecture's name or a file's path."""
     from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+    from unblur.inference.weights import load_exported
     from unblur.models import ConfigError, create_model
     from unblur.models.checkpoint import load_checkpoint
 
-    if Path(target).suffix.lower() in CHECKPOINT_SUFFIXES:
+    suffix = Path(target).suffix.lower()
+    if suffix in (*CHECKPOINT_SUFFIXES, ".onnx"):
         if settings:
-            raise ConfigError("--set is for architectures; a checkpoint knows its own options")
-        return load_checkpoint(Path(target))
+            raise ConfigError("--set is for architectures; a file knows its own options")
+        load = load_exported if suffix == ".onnx" else load_checkpoint
+        return load(Path(target))
     options: dict[str, Any] = {}
     for setting in settings or []:
         name, separator, value = setting.partition("=")

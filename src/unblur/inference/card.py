@@ -23,6 +23,7 @@ class ModelCard:
     tile: side of the tiles that keep memory moderate.
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
     dtype: of the stored weights; runtimes convert them as they load.
+    arithmetic: what convolutions are computed in: float32 or, most of them, int8.
     weights_sha256: hash of the weights, by name, in float32.
     trained_on: the sequences of its training data, where they are known.
     measured: dB by data set, `{"set": {"psnr_input": …, "psnr": …}}`.
@@ -47,6 +48,7 @@ class ModelCard:
     tile: int = 512
     statistics: int = 0
     dtype: str = "float32"
+    arithmetic: str = "float32"
     weights_sha256: str = ""
     trained_on: list[str] | None = None
     measured: dict[str, dict[str, float]] = field(default_factory=dict)

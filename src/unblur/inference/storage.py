@@ -1,7 +1,7 @@
 """How a model file stores its weights: as they are, or smaller, for runtimes to convert at loading.
 
-Runtimes compute in float32 all the same. In int8, each slice along the first axis of a
-convolution's weights has a scale of its own: the largest magnitude is 127.
+Runtimes compute in float32 all the same, unless `quantization` follows. In int8, each slice along
+the first axis of a convolution's weights has a scale of its own: the largest magnitude is 127.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from unblur.inference.card import ModelError
 STORED = ("float32", "float16", "int8")
 
 _SMALLEST = 256  # values; what has fewer stays in float32
-_PREFIX = "network."  # begins the names of weights in a graph; constants of the exporter have none
-_HALF, _INTEGERS, _SCALES = ".half", ".int8", ".int8_scale"
+PREFIX = "network."  # begins the names of weights in a graph; constants of the exporter have none
+# Follow them: weights in half precision; integers, of biases in int32, and what belongs to them.
+HALF, INT8, INT32 = ".half", ".int8", ".int32"
+SCALES, ZERO = "_scale", "_zero"
 
 Floats = NDArray[np.float32]
 
@@ -42,18 +44,21 @@ def rounded(network: nn.Module, stored: str) -> nn.Module:
 def store_smaller(path: Path, network: nn.Module, stored: str) -> None:
     """Store the large tensors of a graph made of a `rounded` network in fewer bytes.
 
-    network: as it was before rounding. Raises ModelError where weights were rounded to int8, but
-    the graph holds them otherwise (BatchNorm is folded into them) and could not store them so.
+    network: as it was before rounding. What is in integers already stays. Raises ModelError where
+    weights were rounded to int8, but the graph holds them otherwise (BatchNorm is folded into
+    them) and could not store them so.
     """
     import onnx
 
     model = onnx.load(path)
     graph = model.graph
     wanted = {
-        _PREFIX + name: _array(weights)
+        PREFIX + name: _array(weights)
         for name, weights in network.named_parameters()
         if stored == "int8" and _has_scales(weights)
     }
+    for tensor in graph.initializer:
+        wanted.pop(tensor.name.removesuffix(INT8) if tensor.name.endswith(INT8) else "", None)
     conversions: list[Any] = []
     scales_of: list[Any] = []
     for tensor in graph.initializer:
@@ -61,16 +66,16 @@ def store_smaller(path: Path, network: nn.Module, stored: str) -> None:
         if stored == "float16" and weights.dtype == np.float32 and weights.size > _SMALLEST:
             half = weights.astype(np.float16)
             if np.array_equal(half, weights):
-                tensor.CopyFrom(onnx.numpy_helper.from_array(half, name + _HALF))
+                tensor.CopyFrom(onnx.numpy_helper.from_array(half, name + HALF))
                 conversions.append(_cast(tensor.name, name))
         elif name in wanted:
             integers, scales = _quantized(wanted[name])
             if np.array_equal(integers * scales, weights):
                 del wanted[name]
-                tensor.CopyFrom(onnx.numpy_helper.from_array(integers, name + _INTEGERS))
-                scales_of.append(onnx.numpy_helper.from_array(scales, name + _SCALES))
+                tensor.CopyFrom(onnx.numpy_helper.from_array(integers, name + INT8))
+                scales_of.append(onnx.numpy_helper.from_array(scales, name + INT8 + SCALES))
                 conversions.append(_cast(tensor.name, f"{name}.whole"))
-                factors = [f"{name}.whole", name + _SCALES]
+                factors = [f"{name}.whole", name + INT8 + SCALES]
                 conversions.append(onnx.helper.make_node("Mul", factors, [name]))
     if wanted:
         raise ModelError(
@@ -92,19 +97,20 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     for tensor in onnx.load(path, load_external_data=False).graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ValueError(f"{tensor.name} is in another file")
-        if tensor.name.startswith(_PREFIX):
-            name = tensor.name.removeprefix(_PREFIX)
+        if tensor.name.startswith(PREFIX):
+            name = tensor.name.removeprefix(PREFIX)
             tensors[name] = onnx.numpy_helper.to_array(tensor)
     weights = {}
     for name, array in tensors.items():
-        if name.endswith(_INTEGERS):
-            whole = name.removesuffix(_INTEGERS)
-            scales = tensors.get(whole + _SCALES)
-            if scales is None or scales.shape != (len(array), *[1] * (array.ndim - 1)):
+        if name.endswith((INT8, INT32)):
+            whole = name.removesuffix(INT8).removesuffix(INT32)
+            scales = tensors.get(name + SCALES)
+            if scales is None or scales.size != len(array):
                 raise ValueError(f"the scales of {whole} have another shape")
+            scales = scales.reshape(-1, *[1] * (array.ndim - 1))
             weights[whole] = torch.from_numpy(array * scales).float()
-        elif not name.endswith(_SCALES):
-            weights[name.removesuffix(_HALF)] = torch.from_numpy(array.copy()).float()
+        elif not name.endswith((SCALES, ZERO)):
+            weights[name.removesuffix(HALF)] = torch.from_numpy(array.copy()).float()
     return weights
 
 

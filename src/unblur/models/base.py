@@ -28,11 +28,14 @@ class RestorationModel(nn.Module):
     size_multiple: height and width given to `restore` are multiples of it,
     min_size: and at least this.
     value_range: the values of black and white, of its input and its output.
+    float_sections: stay in float32 where other convolutions are computed in int8; rounding shows
+        in them most.
     """
 
     size_multiple: int = 1
     min_size: int = 1
     value_range: tuple[float, float] = (0.0, 1.0)
+    float_sections: tuple[str, ...] = ()
 
     @classmethod
     def options_from(cls, weights: dict[str, Tensor]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -44,13 +45,12 @@ class AdversarialModule(RestorationModule):
         self.automatic_optimization = False
 
     def configure_optimizers(self) -> Any:
+        config = self.recipe.optimizer
+        critics = config if self.settings.lr is None else replace(config, lr=self.settings.lr)
         optimizer, critic = (
-            build_optimizer(self.recipe.optimizer, network, self.recipe.trainer.precision)
-            for network in (self.network, self.critic)
+            build_optimizer(each, network, self.recipe.trainer.precision)
+            for each, network in ((config, self.network), (critics, self.critic))
         )
-        if self.settings.lr is not None:
-            for group in critic.param_groups:
-                group["lr"] = self.settings.lr
         schedules = [
             build_schedule(self.recipe.schedule, each, self.steps, self.epoch_ends)
             for each in (optimizer, critic)

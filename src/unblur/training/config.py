@@ -14,13 +14,16 @@ class NetworkConfig:
 
     name: an architecture (`unblur summary` lists them). options: its arguments.
     weights: a checkpoint, model file or shipped model to start from; a larger unshuffle_unet
-        grows out of it. max_parameters: a budget; a larger network is refused.
+        grows out of it. revive: hidden channels of residual blocks that have fallen silent, whose
+        ReLU passes nothing on any more, begin anew. max_parameters: a budget; a larger network is
+        refused.
     compile: use torch.compile. channels_last: memory format, often quicker on recent hardware.
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    revive: bool = False
     max_parameters: int | None = None
     compile: bool = False
     channels_last: bool = False
@@ -103,10 +106,15 @@ class OptimizerConfig:
     """name: adam, adamw, rmsprop or sgd. rho is RMSprop's smoothing, momentum is SGD's.
 
     Weight decay leaves biases and normalisations out.
+    full_rate_inputs: a layer whose outputs are sums of more inputs learns more slowly, at
+        lr · full_rate_inputs / inputs. Adam moves every weight by about the rate, so what wide
+        layers put out moves further; at the rate that suits narrow ones their ReLUs fall silent
+        for good (G. Yang et al., "Tensor Programs V", NeurIPS 2021).
     """
 
     name: str = "adamw"
     lr: float = 2e-4
+    full_rate_inputs: int | None = None
     weight_decay: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     rho: float = 0.9

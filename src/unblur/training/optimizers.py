@@ -19,16 +19,35 @@ OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "plateau", "exponential", "step", "one_cycle")
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights of convolutions and linear layers decay; biases and normalisations do not."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    decaying = [p for p in trained if p.ndim > 1]
-    others = [p for p in trained if p.ndim <= 1]
-    groups = [
-        {"params": decaying, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+def parameter_groups(
+    network: nn.Module, weight_decay: float, lr: float, full_rate_inputs: int | None = None
+) -> list[dict[str, Any]]:
+    """Weights of convolutions and linear layers decay; biases and normalisations do not.
+
+    full_rate_inputs: where an output has more inputs, weights learn that much more slowly.
+    """
+    inputs = {
+        module.weight: _inputs(module)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+    }
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            factor = min(1.0, (full_rate_inputs or math.inf) / inputs.get(parameter, 1))
+            groups.setdefault((parameter.ndim > 1, factor), []).append(parameter)
+    return [
+        {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr": lr * factor}
+        for (decays, factor), params in sorted(groups.items(), key=lambda item: item[0])[::-1]
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _inputs(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
+    """How many numbers each output is a sum of."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        taps = math.prod(layer.kernel_size) / math.prod(layer.stride)
+        return layer.in_channels / layer.groups * taps
+    return layer.weight[0].numel()
 
 
 def build_optimizer(
@@ -39,7 +58,11 @@ def build_optimizer(
         raise ConfigError(f"the learning rate must be positive, got {config.lr:g}")
     if len(config.betas) != 2 or not all(0 <= beta < 1 for beta in config.betas):
         raise ConfigError(f"betas are two numbers in [0, 1), got {config.betas}")
-    groups = parameter_groups(network, config.weight_decay)
+    if config.full_rate_inputs is not None and config.full_rate_inputs < 1:
+        raise ConfigError(
+            f"optimizer.full_rate_inputs must be at least 1, got {config.full_rate_inputs}"
+        )
+    groups = parameter_groups(network, config.weight_decay, config.lr, config.full_rate_inputs)
     betas = (config.betas[0], config.betas[1])
     # All parameters in one kernel, where Lightning lets it: in mixed precision it refuses to clip
     # the gradients of optimizers that could also unscale them.
@@ -72,12 +95,13 @@ def build_schedule(
     steps: of the optimizer in the whole training. epoch_ends: how many of them have been made at
     the end of each epoch. Raises ConfigError for an unknown name.
     """
-    rate = optimizer.param_groups[0]["lr"]
+    rate = optimizer.defaults["lr"]  # groups may have lower ones
     if config.name == "plateau":
         return ReduceLROnPlateau(optimizer, "max", config.factor, config.patience)
     if config.name == "one_cycle":
         final = rate / 25 / max(config.final_lr, 1e-12)
-        return _OneCycle(optimizer, rate, total_steps=steps, final_div_factor=final)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return _OneCycle(optimizer, rates, total_steps=steps, final_div_factor=final)
     curve = _curve(config, rate, steps, epoch_ends)
 
     def factor(step: int) -> float:

@@ -37,7 +37,9 @@ from unblur.training.errors import TrainingError
 from unblur.training.recipe import read_recipe, settings_of, write_recipe
 from unblur.training.reports import Console, Curves, Metrics, Pictures, Row
 from unblur.training.restoration import RestorationModule, build_network, trained_on_before
+from unblur.training.revival import revive_silent_channels
 
+_LOOKED_AT = 64  # training samples, to tell which channels are silent
 _SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
 _MAY_CHANGE = (
     *("trainer.", "data.workers", "data.cache", "data.root"),
@@ -217,6 +219,14 @@ def train(
         epochs=recipe.trainer.max_epochs,
         value_range=plan.value_range,
     )
+    if recipe.network.revive and resume is None:
+        samples = data.train_samples(0)
+        images = [torch.from_numpy(samples[index]["blurred"])[None] for index in range(_LOOKED_AT)]
+        revived = "{} of {} hidden channels were silent and begin anew".format(
+            *revive_silent_channels(plan.network, images)
+        )
+    else:
+        revived = None
     kind = RestorationModule if recipe.adversarial is None else AdversarialModule
     module = kind(recipe, plan.network, plan.steps, plan.epoch_ends)
     if checkpoint is not None:
@@ -246,6 +256,8 @@ def train(
         with console:
             if is_first:
                 console.say(f"run: {folder}")
+                if revived is not None:
+                    console.say(revived)
             _fit(trainer, module, data, checkpoint)
     finally:
         os.environ.pop(_SHARED_FOLDER, None)
