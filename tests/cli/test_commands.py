@@ -12,6 +12,7 @@ import torch
 import unblur as package
 from tests.cli.test_run import unblur
 from tests.inference.test_deblurrer import random_network
+from unblur.cli.export import blurred_photos
 from unblur.imaging import read_photo
 from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
@@ -134,6 +135,8 @@ def test_a_model_file_is_exported_anew_in_int8(tmp_path: Path, scene: np.ndarray
     assert "int8, computes in int8" in unblur("models", second).output
     assert unblur("run", photos / "0.png", "--model", second).exit_code == 0
 
+    twice = unblur("export", second, "-o", tmp_path / "third.onnx")
+    assert (twice.exit_code, "computes in int8; say with --calibrate" in twice.output) == (2, True)
     second.unlink()
     for arguments, message in [
         ((tmp_path / "absent",), "--calibrate: "),
@@ -143,6 +146,27 @@ def test_a_model_file_is_exported_anew_in_int8(tmp_path: Path, scene: np.ndarray
         wrong = unblur(*again, *arguments)
         assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output
         assert not second.exists()
+
+
+def test_what_int8_is_calibrated_on(tmp_path: Path, scene: np.ndarray) -> None:
+    from unblur.imaging import Photo, write_photo
+
+    for folder, strength in (("sharp", 1), ("blur", 0.5)):
+        (tmp_path / folder).mkdir()
+        for number in range(20):
+            side = 20 if number % 3 else 220  # thumbnails show too little of what photos are
+            picture = (scene[:side, 9 * number :][:, :300] * strength).astype(np.uint8)
+            write_photo(Photo(picture), tmp_path / folder / f"{number:02}.png")
+    given = blurred_photos(str(tmp_path / "sharp"))
+    assert {photo.shape for photo in given} == {(3, 220, 220)}
+    assert len(given) == 7
+    sharp = np.asarray(scene[:220, 40:260].transpose(2, 0, 1), np.float32) / 255
+    assert 0.001 < np.abs(given[0] - sharp).mean() < 0.2  # it was blurred
+    real = blurred_photos(f"flat:{tmp_path}")[0]
+    assert (
+        np.abs(real - (scene[:220, 40:260] * 0.5).astype(np.uint8).transpose(2, 0, 1) / 255).max()
+        < 1e-6
+    )
 
 
 def test_demo(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +105,17 @@ def test_wide_layers_learn_more_slowly() -> None:
         assert group["lr"] == pytest.approx(rates[group["params"][0]] / 2)
     alike = build_optimizer(OptimizerConfig(lr=1e-3), network)
     assert {group["lr"] for group in alike.param_groups} == {1e-3}
-    with pytest.raises(ConfigError, match="full_rate_inputs must be at least 1"):
-        build_optimizer(replace(config, full_rate_inputs=0), network)
+    optimizer = build_optimizer(config, network)
+    top = build_schedule(ScheduleConfig("one_cycle"), optimizer, 10, [10])
+    highest: dict[torch.Tensor, float] = {}
+    for _ in range(9):
+        for group in optimizer.param_groups:
+            first = group["params"][0]
+            highest[first] = max(group["lr"], highest.get(first, 0.0))
+        optimizer.step()
+        top.step()  # type: ignore[call-arg]
+    assert all(rate <= 1.01 * rates[first] for first, rate in highest.items())
+    assert all(rate > 0.9 * rates[first] for first, rate in highest.items())
 
 
 def test_silent_channels_begin_anew() -> None:
@@ -134,7 +142,7 @@ def test_silent_channels_begin_anew() -> None:
     share = (torch.cat(features)[:, 2:5] > 0).float().mean((0, 2, 3))
     assert ((share > 0.3) & (share < 0.7)).all()
     assert (block.conv2.weight.grad[:, 2:5].abs().amax((0, 2, 3)) > 0).all()
-    with pytest.raises(ConfigError, match="no plain residual blocks"):
+    with pytest.raises(ConfigError, match="is for networks of plain residual blocks"):
         revive_silent_channels(create_model("unet16", width=4), images)
 
 

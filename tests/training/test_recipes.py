@@ -205,6 +205,8 @@ def test_quick_keeps_the_shape() -> None:
         (["--data.blur", "nothing"], "unknown blur"),
         (["--data.blur", "null"], "no blurred partner"),
         (["--network.weights", "/nowhere.pt"], "no such model file"),
+        (["--network.revive", "true"], "network.revive is for networks of plain residual blocks"),
+        (["--optimizer.full_rate_inputs", "0"], "full_rate_inputs must be at least 1, got 0"),
         (["--data.split.file", "/nowhere.json"], "cannot be read"),
         (["--trainer.max_epochs", "0"], "at least 1"),
         (["--trainer.ema", "2"], "ema must lie"),
@@ -347,7 +349,7 @@ def test_weights_remember_what_they_had_seen(
     )
     begun = [*options, "--network.weights", str(tmp_path / "begin.safetensors")]
     run = train(read_recipe(recipe_file(), [*begun, "--network.revive", "true"]))
-    told = "of 24 hidden channels were silent and begin anew"
+    told = "of 24 hidden channels were silent on 64 samples and begin anew"
     assert told in capfd.readouterr().err
     (tmp_path / "begin.safetensors").unlink()
     last = run / "checkpoints" / "last.safetensors"

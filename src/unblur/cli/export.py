@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ from unblur.files import sha256_of
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from unblur.data import Pair
 
 
 def export(
@@ -45,8 +48,8 @@ def export(
         str | None,
         typer.Option(
             metavar="PHOTOS",
-            help="Compute in int8, too: about twice as fast. Its ranges are taken from a few of "
-            "these photos (a folder or data set), blurred as for training.",
+            help="Compute in int8, too, about twice as fast on CPUs: in ranges that a few of these "
+            "photos (a folder or data set) show, blurred as for training.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -73,18 +76,20 @@ def export(
         from unblur.models.checkpoint import read_training
 
         architecture, options, model = build_network(network, settings)
-        suffix = Path(network).suffix.lower()
+        suffix, told = Path(network).suffix.lower(), None
         if suffix == ".onnx":
-            card_of = read_card(Path(network))
-            known = {name: getattr(card_of, name) for name in _STAYS} | known
+            old = read_card(Path(network))
+            if old.arithmetic == "int8" and calibrate is None:
+                raise fail(f"{network}: computes in int8; say with --calibrate on what photos", 2)
+            known = {name: getattr(old, name) for name in _STAYS} | known
+            told = old.trained_on
         elif suffix not in CHECKPOINT_SUFFIXES:
             known.setdefault("description", "untrained, its weights are random")
         elif suffix == ".safetensors":
-            # So that evaluations of the file can tell what it has seen.
             told = read_training(Path(network)).get("trained_on")
-            if told is not None:
-                known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
-        photos = None if calibrate is None else _blurred_photos(calibrate)
+        if told is not None:  # so that evaluations of the file can tell what it has seen
+            known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
+        photos = None if calibrate is None else blurred_photos(calibrate)
         made = export_model(
             model, output, name or output.stem, architecture, options, stored, photos, **known
         )
@@ -95,29 +100,35 @@ def export(
     )
 
 
-_CALIBRATED_ON, _LARGEST_CROP = 16, 256
+# Of so many photos all over the set, so many of those that crops of this side can be taken from.
+_LOOKED_AT, _CALIBRATED_ON, _LARGEST_CROP = 200, 16, 256
 
 
-def _blurred_photos(spec: str) -> list[NDArray[np.float32]]:
+def blurred_photos(spec: str) -> list[NDArray[np.float32]]:
     """3×H×W in [0, 1] from all over a data set, blurred where they are not already."""
     import numpy as np
 
     from unblur.blur import parse_degradation
     from unblur.data import DataError, Samples, open_dataset
 
+    def evenly(pairs: Sequence[Pair], count: int) -> list[Pair]:
+        places = np.linspace(0, len(pairs) - 1, min(count, len(pairs)))
+        return [pairs[place] for place in places.astype(int)]
+
     try:
-        pairs = open_dataset(spec).pairs
-        places = np.linspace(0, len(pairs) - 1, min(_CALIBRATED_ON, len(pairs))).astype(int)
-        chosen = [pairs[place] for place in places]
-        side = min(_LARGEST_CROP, *(min(pair.sharp.size()) for pair in chosen))
-        samples = Samples(chosen, parse_degradation("deblurring"), crop=side)
+        pairs = evenly(open_dataset(spec).pairs, _LOOKED_AT)
+        sides = [min(pair.sharp.size()) for pair in pairs]
+        side = min(_LARGEST_CROP, max(sides, default=0))
+        fitting = [pair for pair, own in zip(pairs, sides, strict=True) if own >= side]
+        large = evenly(fitting, _CALIBRATED_ON)
+        samples = Samples(large, parse_degradation("deblurring"), crop=side)
         return [sample["blurred"] for sample in samples]
     except DataError as error:
         raise fail(f"--calibrate: {error}", 2) from None
 
 
-_STAYS = {"version", "description", "limits", "licence", "training_data", "trained_on"}
-_PEOPLE_KNOW = {*_STAYS, "measured", "seconds_per_megapixel"}
+_STAYS = {"description", "licence", "training_data"}  # in a file made of another one
+_PEOPLE_KNOW = {*_STAYS, "version", "limits", "trained_on", "measured", "seconds_per_megapixel"}
 
 
 def _card_fields(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unblur.inference.card import ModelCard
+from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.runtimes.onnx import feeds
 from unblur.inference.storage import INT8, INT32, PREFIX, SCALES, ZERO
 from unblur.models.base import RestorationModel, pad_to_multiple
@@ -34,9 +34,9 @@ def compute_in_int8(
 ) -> None:
     """Rewrite an exported float32 graph so that runtimes compute its convolutions in int8.
 
-    photos: such as the model is to restore, 3×H×W in [0, 1], of one size, for the ranges. The
-    first and the last convolution and the network's `float_sections` stay in float32, as do all
-    operations but convolutions.
+    photos: such as the model is to restore, 3×H×W in [0, 1], for the ranges. The first and the
+    last convolution and the network's `float_sections` stay in float32, as do all operations but
+    convolutions. Raises ModelError where nothing is left.
     """
     import onnx
     from onnxruntime.quantization import (
@@ -49,10 +49,16 @@ def compute_in_int8(
 
     class Photos(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._photos = iter(photos)
+            self._left = iter(photos)
+
+        def __len__(self) -> int:
+            return len(photos)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self._left = iter(photos[start_index:end_index])
 
         def get_next(self) -> dict[str, Any] | None:
-            photo = next(self._photos, None)
+            photo = next(self._left, None)
             if photo is None:
                 return None
             batch = torch.from_numpy(np.ascontiguousarray(photo[None]))
@@ -63,6 +69,8 @@ def compute_in_int8(
     convolutions = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
     exact = tuple(f"{PREFIX}{section}." for section in network.float_sections)
     inner = [node.name for node in convolutions[1:-1] if not node.input[1].startswith(exact)]
+    if not inner:  # the library would take an empty list for all of them
+        raise ModelError(f"{card.name}: has no convolutions between its first and last for int8")
     with _without_remarks():
         quantize_static(
             path,
@@ -76,7 +84,8 @@ def compute_in_int8(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": _PERCENTILE},
+            # One photo after another: all activations of all of them would take gigabytes.
+            extra_options={"CalibPercentile": _PERCENTILE, "CalibStridedMinMax": 1},
         )
     model = onnx.load(path)
     _name_as_stored(model.graph)
@@ -110,9 +119,10 @@ def _name_as_stored(graph: Any) -> None:
 @contextlib.contextmanager
 def _without_remarks() -> Iterator[None]:
     """The library prints what it does on stdout, and warns of steps that were taken otherwise."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

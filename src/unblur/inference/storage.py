@@ -1,7 +1,8 @@
 """How a model file stores its weights: as they are, or smaller, for runtimes to convert at loading.
 
-Runtimes compute in float32 all the same, unless `quantization` follows. In int8, each slice along
-the first axis of a convolution's weights has a scale of its own: the largest magnitude is 127.
+Runtimes compute in float32 all the same, unless `quantization` went before. In int8, each slice
+along the first axis of a convolution's weights has a scale of its own, its largest magnitude is
+127.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def rounded(network: nn.Module, stored: str) -> nn.Module:
     return network
 
 
-def store_smaller(path: Path, network: nn.Module, stored: str) -> None:
+def store_smaller(path: Path, network: nn.Module, stored: str, all_of_them: bool = True) -> None:
     """Store the large tensors of a graph made of a `rounded` network in fewer bytes.
 
-    network: as it was before rounding. What is in integers already stays. Raises ModelError where
-    weights were rounded to int8, but the graph holds them otherwise (BatchNorm is folded into
-    them) and could not store them so.
+    network: as it was before rounding. What is in integers already stays. Where weights were
+    rounded to int8, but the graph holds them otherwise (BatchNorm is folded into them) and cannot
+    store them so, raises ModelError if they are wanted `all_of_them`.
     """
     import onnx
 
@@ -77,7 +78,7 @@ def store_smaller(path: Path, network: nn.Module, stored: str) -> None:
                 conversions.append(_cast(tensor.name, f"{name}.whole"))
                 factors = [f"{name}.whole", name + INT8 + SCALES]
                 conversions.append(onnx.helper.make_node("Mul", factors, [name]))
-    if wanted:
+    if wanted and all_of_them:
         raise ModelError(
             f"{len(wanted)} tensors, such as {min(wanted)}, are not in the graph as they were "
             "trained and cannot be stored in int8; float16 can"

@@ -58,7 +58,7 @@ class UnshuffleUNet(RestorationModel):
         nothing is easier to learn than to leave a pixel alone. It begins at 0.98.
     """
 
-    # A seventh of the arithmetic of the shipped models. With them in int8, too, sharp photos come
+    # An eighth of the arithmetic of the shipped models. With them in int8, too, sharp photos come
     # back 20 dB further from what they are in float32.
     float_sections = ("decoders.0",)
 

@@ -46,7 +46,7 @@ class AdversarialModule(RestorationModule):
 
     def configure_optimizers(self) -> Any:
         config = self.recipe.optimizer
-        critics = config if self.settings.lr is None else replace(config, lr=self.settings.lr)
+        critics = replace(config, lr=self.settings.lr or config.lr, full_rate_inputs=None)
         optimizer, critic = (
             build_optimizer(each, network, self.recipe.trainer.precision)
             for each, network in ((config, self.network), (critics, self.critic))

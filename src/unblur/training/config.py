@@ -109,7 +109,7 @@ class OptimizerConfig:
     full_rate_inputs: a layer whose outputs are sums of more inputs learns more slowly, at
         lr · full_rate_inputs / inputs. Adam moves every weight by about the rate, so what wide
         layers put out moves further; at the rate that suits narrow ones their ReLUs fall silent
-        for good (G. Yang et al., "Tensor Programs V", NeurIPS 2021).
+        for good (G. Yang et al., "Tensor Programs V", NeurIPS 2021). Critics learn at the full one.
     """
 
     name: str = "adamw"

@@ -58,10 +58,6 @@ def build_optimizer(
         raise ConfigError(f"the learning rate must be positive, got {config.lr:g}")
     if len(config.betas) != 2 or not all(0 <= beta < 1 for beta in config.betas):
         raise ConfigError(f"betas are two numbers in [0, 1), got {config.betas}")
-    if config.full_rate_inputs is not None and config.full_rate_inputs < 1:
-        raise ConfigError(
-            f"optimizer.full_rate_inputs must be at least 1, got {config.full_rate_inputs}"
-        )
     groups = parameter_groups(network, config.weight_decay, config.lr, config.full_rate_inputs)
     betas = (config.betas[0], config.betas[1])
     # All parameters in one kernel, where Lightning lets it: in mixed precision it refuses to clip

@@ -29,16 +29,25 @@ class Seen:
     spread: Tensor
 
 
-def revive_silent_channels(network: nn.Module, images: Sequence[Tensor]) -> tuple[int, int]:
-    """(how many hidden channels of its residual blocks were silent, of how many).
-
-    They get new filters, shifted so that half of what these see passes the ReLU, and nothing reads
-    from them yet: the network restores exactly as before. images: 1×3×H×W as it is trained on.
-    Raises ConfigError for a network without such blocks.
-    """
+def residual_blocks(network: nn.Module) -> list[PlainResBlock]:
+    """Those whose channels can be revived. Raises ConfigError for a network without."""
     blocks = [module for module in network.modules() if isinstance(module, PlainResBlock)]
     if not blocks:
-        raise ConfigError("network.revive: this network has no plain residual blocks")
+        raise ConfigError(
+            "network.revive is for networks of plain residual blocks, such as unshuffle_unet; "
+            "leave it out"
+        )
+    return blocks
+
+
+def revive_silent_channels(network: nn.Module, images: Sequence[Tensor]) -> tuple[int, int]:
+    """(how many hidden channels of its residual blocks are silent on all images, of how many).
+
+    They get new filters, shifted so that half of what these see passes the ReLU, and nothing reads
+    from them yet: the network restores these images exactly as before. images: 1×3×H×W as it is
+    trained on. Raises ConfigError for a network without such blocks.
+    """
+    blocks = residual_blocks(network)
     seen = _look(network, blocks, images)
     silent = [each.largest <= 0 for each in seen]
     with torch.no_grad():

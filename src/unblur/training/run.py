@@ -37,7 +37,7 @@ from unblur.training.errors import TrainingError
 from unblur.training.recipe import read_recipe, settings_of, write_recipe
 from unblur.training.reports import Console, Curves, Metrics, Pictures, Row
 from unblur.training.restoration import RestorationModule, build_network, trained_on_before
-from unblur.training.revival import revive_silent_channels
+from unblur.training.revival import residual_blocks, revive_silent_channels
 
 _LOOKED_AT = 64  # training samples, to tell which channels are silent
 _SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
@@ -78,6 +78,8 @@ def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
     pl.seed_everything(recipe.seed, verbose=False)
     begun_with = recipe.network.weights if begins else None
     network = build_network(replace(recipe.network, weights=begun_with))
+    if recipe.network.revive:
+        residual_blocks(network)
     before = trained_on_before(begun_with)
     pairs = prepare_pairs(recipe.data)
     settings = recipe.trainer
@@ -108,6 +110,7 @@ def _check_numbers(recipe: Recipe) -> None:
         "data.val_length": (data.val_length, 1),
         "data.epoch_length": (data.epoch_length, 1),
         "optimizer.weight_decay": (recipe.optimizer.weight_decay, 0),
+        "optimizer.full_rate_inputs": (recipe.optimizer.full_rate_inputs, 1),
         "optimizer.momentum": (recipe.optimizer.momentum, 0),
         "schedule.warmup": (schedule.warmup, 0),
         "schedule.every": (schedule.every, 1),
@@ -222,8 +225,8 @@ def train(
     if recipe.network.revive and resume is None:
         samples = data.train_samples(0)
         images = [torch.from_numpy(samples[index]["blurred"])[None] for index in range(_LOOKED_AT)]
-        revived = "{} of {} hidden channels were silent and begin anew".format(
-            *revive_silent_channels(plan.network, images)
+        revived = "{} of {} hidden channels were silent on {} samples and begin anew".format(
+            *revive_silent_channels(plan.network, images), _LOOKED_AT
         )
     else:
         revived = None
