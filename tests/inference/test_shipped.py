@@ -124,7 +124,7 @@ def measured(name: str, deblurrer: Deblurrer, data: Path, count: int | None = No
     )
 
 
-# Some images lose (docs/models.md). Of a tenth of the photos, and of what they lose, not more than:
+# Some images lose (docs/models.md): of a tenth of the photos, not more of them, and not more dB.
 def test_harm_is_where_it_is_known(deblurrer: Deblurrer, data: Path) -> None:
     pairs = measured("BSDS500 test × 12 kernels, noise 1/255", deblurrer, data, count=6)
     gains = pairs[:, 1] - pairs[:, 0]

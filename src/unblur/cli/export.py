@@ -61,32 +61,28 @@ def export(
     if output.exists() and not overwrite:
         raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
     known: dict[str, Any] = _card_fields(card) if card else {}
-    if calibrate is not None:
-        if stored not in ("float32", "int8"):
-            raise fail(f"--calibrate: stores weights in int8, not {stored}", 2)
-        stored = "int8"
+    if calibrate is not None and stored not in ("float32", "int8"):
+        raise fail(f"--calibrate: stores weights in int8, not {stored}", 2)
     if measured is not None:
-        if stored == "int8":
+        if stored == "int8" or calibrate is not None:
             raise fail("--measured: int8 changes a model; measure the file, then use --card", 2)
         known["measured"] = _measured(measured, Path(network))
     with network_errors_for_people():
         from unblur.inference.export import export_model
         from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
         from unblur.inference.runtimes.onnx import read_card
-        from unblur.models.checkpoint import read_training
+        from unblur.inference.weights import sequences_seen
 
         architecture, options, model = build_network(network, settings)
-        suffix, told = Path(network).suffix.lower(), None
+        suffix = Path(network).suffix.lower()
         if suffix == ".onnx":
             old = read_card(Path(network))
             if old.arithmetic == "int8" and calibrate is None:
                 raise fail(f"{network}: computes in int8; say with --calibrate on what photos", 2)
             known = {name: getattr(old, name) for name in _STAYS} | known
-            told = old.trained_on
         elif suffix not in CHECKPOINT_SUFFIXES:
             known.setdefault("description", "untrained, its weights are random")
-        elif suffix == ".safetensors":
-            told = read_training(Path(network)).get("trained_on")
+        told = sequences_seen(Path(network))
         if told is not None:  # so that evaluations of the file can tell what it has seen
             known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
         photos = None if calibrate is None else blurred_photos(calibrate)

@@ -28,16 +28,13 @@ SetOption = Annotated[
 def build_network(target: str, settings: list[str] | None) -> tuple[str, dict[str, Any], nn.Module]:
     """(architecture, options, network) for an architecture's name or a file's path."""
     from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
-    from unblur.inference.weights import load_exported
+    from unblur.inference.weights import load_network
     from unblur.models import ConfigError, create_model
-    from unblur.models.checkpoint import load_checkpoint
 
-    suffix = Path(target).suffix.lower()
-    if suffix in (*CHECKPOINT_SUFFIXES, ".onnx"):
+    if Path(target).suffix.lower() in (*CHECKPOINT_SUFFIXES, ".onnx"):
         if settings:
             raise ConfigError("--set is for architectures; a file knows its own options")
-        load = load_exported if suffix == ".onnx" else load_checkpoint
-        return load(Path(target))
+        return load_network(Path(target))
     options: dict[str, Any] = {}
     for setting in settings or []:
         name, separator, value = setting.partition("=")

@@ -65,8 +65,8 @@ def compute_in_int8(
             padded = pad_to_multiple(batch, card.size_multiple, card.min_size)
             return feeds(card, padded.numpy(), None, 1.0)
 
-    metadata = onnx.load(path).metadata_props
-    convolutions = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    given = onnx.load(path)
+    convolutions = [node for node in given.graph.node if node.op_type == "Conv"]
     exact = tuple(f"{PREFIX}{section}." for section in network.float_sections)
     inner = [node.name for node in convolutions[1:-1] if not node.input[1].startswith(exact)]
     if not inner:  # the library would take an empty list for all of them
@@ -91,7 +91,7 @@ def compute_in_int8(
     _name_as_stored(model.graph)
     model.producer_name = "unblur"
     del model.metadata_props[:]
-    model.metadata_props.extend(metadata)
+    model.metadata_props.extend(given.metadata_props)
     onnx.save(model, path)
 
 

@@ -1,4 +1,4 @@
-"""A model file as `unblur export` writes it → the network in PyTorch that it was made of."""
+"""A checkpoint, or a model file as `unblur export` writes it → its network in PyTorch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,23 @@ from unblur.inference.card import ModelError
 from unblur.inference.describe import weights_hash
 from unblur.inference.runtimes.onnx import read_card
 from unblur.inference.storage import read_weights
-from unblur.models.checkpoint import filled_network
+from unblur.models.checkpoint import filled_network, load_checkpoint, read_training
 from unblur.registry import ConfigError
+
+
+def load_network(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
+    """(architecture, options, network) of a checkpoint or an `.onnx` file.
+
+    Raises CheckpointError or ModelError.
+    """
+    return load_exported(path) if path.suffix.lower() == ".onnx" else load_checkpoint(path)
+
+
+def sequences_seen(path: Path) -> list[str] | None:
+    """What the weights of a file were trained on; None if that is unknown."""
+    if path.suffix.lower() == ".onnx":
+        return read_card(path).trained_on
+    return read_training(path).get("trained_on") if path.suffix.lower() == ".safetensors" else None
 
 
 def load_exported(path: Path) -> tuple[str, dict[str, Any], nn.Module]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def parameter_groups(
             groups.setdefault((parameter.ndim > 1, factor), []).append(parameter)
     return [
         {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr": lr * factor}
-        for (decays, factor), params in sorted(groups.items(), key=lambda item: item[0])[::-1]
+        for (decays, factor), params in sorted(groups.items(), key=itemgetter(0), reverse=True)
     ]
 
 

@@ -15,13 +15,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from unblur.inference.card import ModelError
 from unblur.inference.models import find_model
-from unblur.inference.runtimes.onnx import read_card
-from unblur.inference.weights import load_exported
+from unblur.inference.weights import load_network, sequences_seen
 from unblur.losses import MultiScaleLoss, WeightedLoss
 from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
 from unblur.models.base import pad_to_multiple
-from unblur.models.checkpoint import load_checkpoint, read_training
 from unblur.registry import ConfigError
 from unblur.training.config import NetworkConfig, Recipe
 from unblur.training.errors import TrainingError
@@ -54,8 +52,7 @@ def _trained_network(weights: str) -> tuple[str, dict[str, Any], RestorationMode
     """(architecture, options, network) of a shipped model's name or a file."""
     try:
         path = find_model(str(Path(weights).expanduser()))
-        load = load_exported if path.suffix.lower() == ".onnx" else load_checkpoint
-        name, options, network = load(path)
+        name, options, network = load_network(path)
     except ModelError as error:
         raise ConfigError(str(error)) from error
     if not isinstance(network, RestorationModel):
@@ -67,10 +64,7 @@ def trained_on_before(weights: str | None) -> list[str] | None:
     """The sequences that the weights a training begins with have seen; None if that is unknown."""
     if weights is None:
         return []
-    path = find_model(str(Path(weights).expanduser()))
-    if path.suffix.lower() == ".onnx":
-        return read_card(path).trained_on
-    return read_training(path).get("trained_on") if path.suffix.lower() == ".safetensors" else None
+    return sequences_seen(find_model(str(Path(weights).expanduser())))
 
 
 def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
     begun_with = recipe.network.weights if begins else None
     network = build_network(replace(recipe.network, weights=begun_with))
     if recipe.network.revive:
-        residual_blocks(network)
+        residual_blocks(network)  # raises where there are none
     before = trained_on_before(begun_with)
     pairs = prepare_pairs(recipe.data)
     settings = recipe.trainer
