@@ -14,6 +14,7 @@ from tests.cli.test_run import unblur
 from tests.inference.test_deblurrer import random_network
 from unblur.cli.export import blurred_photos
 from unblur.imaging import read_photo
+from unblur.inference.runtimes.onnx import read_card
 from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
 
@@ -148,6 +149,46 @@ def test_a_model_file_is_exported_anew_in_int8(tmp_path: Path, scene: np.ndarray
         assert not second.exists()
 
 
+def test_silent_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None:
+    from unblur.imaging import Photo, write_photo
+
+    options = {"widths": [20, 40], "encoder_blocks": [1, 1], "decoder_blocks": [1]}
+    network = random_network("unshuffle_unet", **options)
+    with torch.no_grad():
+        network.encoders[1][0].conv1.bias[3:] = -100
+    save_checkpoint(tmp_path / "mine.safetensors", "unshuffle_unet", options, network)
+    photo = tmp_path / "photos" / "photo.png"
+    photo.parent.mkdir()
+    write_photo(Photo(scene), photo)
+    pruning = ("export", tmp_path / "mine.safetensors", "--prune", photo.parent, "-o")
+    for kind in ((), ("--stored", "int8")):
+        small, whole = tmp_path / "small.onnx", tmp_path / "whole.onnx"
+        made = unblur(*pruning, small, *kind, "--overwrite")
+        assert made.exit_code == 0, made.output
+        assert "36,868 parameters of 54,172, " in made.output
+        assert unblur(*pruning[:2], "-o", whole, *kind, "--overwrite").exit_code == 0
+        assert read_card(small).options == {**options, "hidden": [20, 16, 20]}
+        cards = (read_card(small), read_card(whole))
+        assert [card.macs_per_megapixel for card in cards] == [5_800_000_000, 6_880_000_000]
+        results = []
+        for model in (small, whole):
+            restored = model.with_suffix(".png")
+            ran = unblur("run", photo, "--model", model, "-o", restored, "--overwrite")
+            assert ran.exit_code == 0, ran.output
+            results.append(read_photo(restored).pixels.astype(int))
+        assert np.abs(results[0] - results[1]).max() <= 1
+        assert np.abs(results[0] - scene).mean() > 1
+    for arguments, message in [
+        (("--prune", tmp_path / "absent"), "--prune: "),
+        (("--prune", photo.parent, "--measured", tmp_path / "m.json"), "--prune change"),
+    ]:
+        wrong = unblur(*pruning[:2], *arguments, "-o", tmp_path / "new.onnx")
+        assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output
+    wrong = unblur("export", "unet16", *pruning[2:], tmp_path / "new.onnx")
+    assert (wrong.exit_code, "networks of plain residual blocks" in wrong.output) == (2, True)
+    assert not (tmp_path / "new.onnx").exists()
+
+
 def test_what_int8_is_calibrated_on(tmp_path: Path, scene: np.ndarray) -> None:
     from unblur.imaging import Photo, write_photo
 
@@ -157,12 +198,12 @@ def test_what_int8_is_calibrated_on(tmp_path: Path, scene: np.ndarray) -> None:
             side = 20 if number % 3 else 220  # thumbnails show too little of what photos are
             picture = (scene[:side, 9 * number :][:, :300] * strength).astype(np.uint8)
             write_photo(Photo(picture), tmp_path / folder / f"{number:02}.png")
-    given = blurred_photos(str(tmp_path / "sharp"))
+    given = list(blurred_photos("--calibrate", str(tmp_path / "sharp"), 16))
     assert {photo.shape for photo in given} == {(3, 220, 220)}
     assert len(given) == 7
     sharp = np.asarray(scene[:220, 40:260].transpose(2, 0, 1), np.float32) / 255
     assert 0.001 < np.abs(given[0] - sharp).mean() < 0.2  # it was blurred
-    real = blurred_photos(f"flat:{tmp_path}")[0]
+    real = next(blurred_photos("--calibrate", f"flat:{tmp_path}", 16))
     assert (
         np.abs(real - (scene[:220, 40:260] * 0.5).astype(np.uint8).transpose(2, 0, 1) / 255).max()
         < 1e-6

@@ -34,12 +34,16 @@ class PlainCNN(RestorationModel):
 
 
 class PlainResBlock(nn.Module):
-    """x + conv(relu(conv(x))) with 3×3 kernels."""
+    """x + conv(relu(conv(x))) with 3×3 kernels.
 
-    def __init__(self, channels: int) -> None:
+    hidden: channels between the convolutions; as many as outside unless given.
+    """
+
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        hidden = channels if hidden is None else hidden
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(x)))

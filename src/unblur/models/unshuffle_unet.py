@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,13 @@ def _small_start(block: PlainResBlock) -> PlainResBlock:
     return block
 
 
-def _blocks(channels: int, count: int, gated: bool) -> nn.Sequential:
+def _blocks(channels: int, count: int, gated: bool, hidden: Iterator[int]) -> nn.Sequential:
     if gated:
         return nn.Sequential(
             *[NAFBlock(channels, _GATED_KERNEL, attention=False) for _ in range(count)]
         )
-    return nn.Sequential(*[_small_start(PlainResBlock(channels)) for _ in range(count)])
+    own = itertools.islice(hidden, count)
+    return nn.Sequential(*[_small_start(PlainResBlock(channels, each)) for each in own])
 
 
 @register("unshuffle_unet")
@@ -56,6 +57,8 @@ class UnshuffleUNet(RestorationModel):
         encoder: what is seen of the blur chooses the filters that undo it.
     confidence: a map between 0 and 1, learned like all else, multiplies the residual, so that
         nothing is easier to learn than to leave a pixel alone. It begins at 0.98.
+    hidden: channels inside each residual block, on the way down, then from the finest level of the
+        way up to the coarsest; those of its level unless given. Pruning makes them fewer.
     """
 
     # An eighth of the arithmetic of the shipped models. With them in int8, too, sharp photos come
@@ -71,6 +74,7 @@ class UnshuffleUNet(RestorationModel):
         gated_levels: int = 0,
         modulated: bool = False,
         confidence: bool = False,
+        hidden: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not len(widths) == len(encoder_blocks) == len(decoder_blocks) + 1:
@@ -88,8 +92,19 @@ class UnshuffleUNet(RestorationModel):
         self._kind = (factor, confidence, len(widths), gated_widths)
         self.size_multiple = factor * 2 ** (len(widths) - 1)
         gated = [level >= len(widths) - gated_levels for level in range(len(widths))]
+        levels = [*zip(widths, encoder_blocks, gated, strict=True)]
+        levels += zip(widths, decoder_blocks, gated, strict=False)
+        outside = [width for width, count, gate in levels for _ in range(0 if gate else count)]
+        hidden = outside if hidden is None else hidden
+        if len(hidden) != len(outside) or min(hidden, default=1) < 1:
+            raise ConfigError(
+                f"unshuffle_unet needs hidden channels for {len(outside)} residual blocks, at "
+                f"least 1 each, got {list(hidden)}"
+            )
+        left = iter(hidden)
         self.intro = nn.Conv2d(3 * factor**2, widths[0], 3, padding=1)
-        self.encoders = nn.ModuleList(map(_blocks, widths, encoder_blocks, gated))
+        way_down, way_up = levels[: len(widths)], levels[len(widths) :]
+        self.encoders = nn.ModuleList([_blocks(*level, left) for level in way_down])
         steps = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
         self.ups = nn.ModuleList([nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps])
@@ -98,7 +113,7 @@ class UnshuffleUNet(RestorationModel):
         )
         for weights in self.scales.parameters():
             nn.init.zeros_(weights)
-        self.decoders = nn.ModuleList(map(_blocks, widths[:-1], decoder_blocks, gated[:-1]))
+        self.decoders = nn.ModuleList([_blocks(*level, left) for level in way_up])
         self.output = nn.Conv2d(widths[0], (3 + confidence) * factor**2, 3, padding=1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]

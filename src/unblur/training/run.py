@@ -28,6 +28,7 @@ from unblur.files import write_json
 from unblur.hardware import processor
 from unblur.models import RestorationModel
 from unblur.models.analysis import count_parameters, summarize, training_feature_bytes
+from unblur.models.silence import residual_blocks
 from unblur.registry import ConfigError
 from unblur.training.adversarial import AdversarialModule
 from unblur.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_whole, set_aside
@@ -37,7 +38,7 @@ from unblur.training.errors import TrainingError
 from unblur.training.recipe import read_recipe, settings_of, write_recipe
 from unblur.training.reports import Console, Curves, Metrics, Pictures, Row
 from unblur.training.restoration import RestorationModule, build_network, trained_on_before
-from unblur.training.revival import residual_blocks, revive_silent_channels
+from unblur.training.revival import revive_silent_channels
 
 _LOOKED_AT = 64  # training samples, to tell which channels are silent
 _SHARED_FOLDER = "UNBLUR_RUN"  # the environment variable that tells processes of one run
@@ -79,7 +80,7 @@ def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
     begun_with = recipe.network.weights if begins else None
     network = build_network(replace(recipe.network, weights=begun_with))
     if recipe.network.revive:
-        residual_blocks(network)  # raises where there are none
+        residual_blocks(network, "network.revive")  # raises where there are none
     before = trained_on_before(begun_with)
     pairs = prepare_pairs(recipe.data)
     settings = recipe.trainer
