@@ -90,6 +90,35 @@ def test_seams_are_monotonous_and_smooth() -> None:
     assert share[0] < 0.01
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    height=st.integers(1, 6000),
+    width=st.integers(1, 6000),
+    tile=st.integers(1, 1500),
+    overlap=st.integers(0, 60),
+    multiple=multiples,
+)
+def test_tiles_have_few_pixels_and_share_few(
+    height: int, width: int, tile: int, overlap: int, multiple: int
+) -> None:
+    plan = plan_tiles(height, width, tile, overlap, multiple)
+    area = max(tile, smallest_tile(overlap, multiple)) ** 2
+    sides = plan.rows[0].stop, plan.columns[0].stop
+    assert sides[0] * sides[1] <= area
+    whole = padded_length(height, multiple), padded_length(width, multiple)
+    assert (plan.count == 1) == (whole[0] * whole[1] <= area)
+    assert plan.count == 1 or sides[0] <= max(tile, smallest_tile(overlap, multiple))
+    square = [plan_axis(length, tile, overlap, multiple, 1) for length in (height, width)]
+    computed = len(square[0]) * square[0][0].stop * len(square[1]) * square[1][0].stop
+    assert plan.count * sides[0] * sides[1] <= computed
+
+
+def test_a_full_hd_frame_is_one_tile_of_the_usual_size() -> None:
+    assert plan_tiles(1080, 1920, 1536, 144, 16).count == 1
+    assert plan_tiles(1920, 1080, 1536, 144, 16).count == 1
+    assert len(plan_tiles(2000, 3000, 1536, 144, 16).columns) == 2  # three squares otherwise
+
+
 def test_tiles_with_wrong_borders_leave_no_trace_outside_the_seams() -> None:
     """A network that is wrong near cut edges: with enough overlap nothing of it is seen."""
     overlap = 16

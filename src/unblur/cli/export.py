@@ -73,7 +73,7 @@ def export(
     if calibrate is not None and stored not in ("float32", "int8"):
         raise fail(f"--calibrate: stores weights in int8, not {stored}", 2)
     if measured is not None:
-        if stored == "int8" or (calibrate or prune) is not None:
+        if stored == "int8" or calibrate is not None or prune is not None:
             raise fail(
                 "--measured: int8 and --prune change a model; measure the file, then use --card", 2
             )

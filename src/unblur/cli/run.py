@@ -100,7 +100,10 @@ def run(
         bool, typer.Option("--best", help="A little better, and up to 8 times slower.")
     ] = False,
     tile: Annotated[
-        int | None, typer.Option(min=1, help="Tile side in pixels: smaller needs less memory.")
+        int | None,
+        typer.Option(
+            min=1, help="Tiles of as many pixels as a square of this side: fewer need less memory."
+        ),
     ] = None,
     runtime: Annotated[
         RuntimeChoice,

@@ -20,7 +20,7 @@ class ModelCard:
 
     size_multiple, min_size: sizes its graph accepts, in pixels.
     overlap: context in pixels that a tile's pixel needs to come out as in the whole photo.
-    tile: side of the tiles that keep memory moderate.
+    tile: side of a square of as many pixels as keep memory moderate in a tile.
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
     dtype: of the stored weights; runtimes convert them as they load.
     arithmetic: what convolutions are computed in: float32 or, most of them, int8.

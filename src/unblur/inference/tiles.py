@@ -70,14 +70,28 @@ def plan_axis(
 def plan_tiles(
     height: int, width: int, tile: int, overlap: int, multiple: int, minimum: int = 1
 ) -> TilePlan:
-    """The tiles for an image; one tile when it fits into `tile` × `tile` pixels."""
-    return TilePlan(
-        height,
-        width,
-        plan_axis(height, tile, overlap, multiple, minimum),
-        plan_axis(width, tile, overlap, multiple, minimum),
-        overlap,
-    )
+    """The tiles for an image, of at most as many pixels as `tile` × `tile`; one if that suffices.
+
+    Of wide and less wide tiles those are taken that leave the least to be computed twice. They are
+    at most `tile` high: two rows of them are in memory.
+    """
+    least = max(smallest_tile(overlap, multiple), minimum)
+    tile = max(tile, least)
+
+    def plan(highest: int, widest: int) -> TilePlan:
+        rows = plan_axis(height, highest, overlap, multiple, minimum)
+        columns = plan_axis(width, widest, overlap, multiple, minimum)
+        return TilePlan(height, width, rows, columns, overlap)
+
+    whole = [padded_length(length, multiple, minimum) for length in (height, width)]
+    if whole[0] * whole[1] <= tile**2:
+        return plan(*whole)
+    plans, highest = [plan(tile, tile)], tile
+    while len(plans[-1].columns) > 1 and highest >= least:
+        side = plan_axis(height, highest, overlap, multiple, minimum)[0].stop
+        plans.append(plan(side, tile**2 // side))
+        highest = side - multiple
+    return min(plans, key=lambda each: each.count * each.rows[0].stop * each.columns[0].stop)
 
 
 def cut(pixels: NDArray[np.generic], rows: Span, columns: Span) -> NDArray[np.generic]:

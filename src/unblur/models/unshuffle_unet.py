@@ -61,7 +61,7 @@ class UnshuffleUNet(RestorationModel):
         way up to the coarsest; those of its level unless given. Pruning makes them fewer.
     """
 
-    # An eighth of the arithmetic of the shipped models. With them in int8, too, sharp photos come
+    # A sixth of the arithmetic of the shipped models. With them in int8, too, sharp photos come
     # back 20 dB further from what they are in float32.
     float_sections = ("decoders.0",)
 
