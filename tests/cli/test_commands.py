@@ -157,10 +157,16 @@ def test_silent_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None
     with torch.no_grad():
         network.encoders[1][0].conv1.bias[3:] = -100
     save_checkpoint(tmp_path / "mine.safetensors", "unshuffle_unet", options, network)
-    photo = tmp_path / "photos" / "photo.png"
-    photo.parent.mkdir()
+    photo = tmp_path / "photo.png"
     write_photo(Photo(scene), photo)
-    pruning = ("export", tmp_path / "mine.safetensors", "--prune", photo.parent, "-o")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(50):
+        write_photo(Photo(scene[8 * number :][:64, :64]), photos / f"{number}.png")
+    pruning = ("export", tmp_path / "mine.safetensors", "--prune", photos, "-o")
+    few = tmp_path / "few"
+    few.mkdir()
+    write_photo(Photo(scene), few / "photo.png")
     for kind in ((), ("--stored", "int8")):
         small, whole = tmp_path / "small.onnx", tmp_path / "whole.onnx"
         made = unblur(*pruning, small, *kind, "--overwrite")
@@ -180,7 +186,8 @@ def test_silent_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None
         assert np.abs(results[0] - scene).mean() > 1
     for arguments, message in [
         (("--prune", tmp_path / "absent"), "--prune: "),
-        (("--prune", photo.parent, "--measured", tmp_path / "m.json"), "--prune change"),
+        (("--prune", few), "50 photos are needed, it has 1 of 256 pixels"),
+        (("--prune", photos, "--measured", tmp_path / "m.json"), "--prune change"),
     ]:
         wrong = unblur(*pruning[:2], *arguments, "-o", tmp_path / "new.onnx")
         assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output

@@ -97,18 +97,21 @@ def test_seams_are_monotonous_and_smooth() -> None:
     tile=st.integers(1, 1500),
     overlap=st.integers(0, 60),
     multiple=multiples,
+    minimum=st.sampled_from([1, 32, 100, 700]),
 )
 def test_tiles_have_few_pixels_and_share_few(
-    height: int, width: int, tile: int, overlap: int, multiple: int
+    height: int, width: int, tile: int, overlap: int, multiple: int, minimum: int
 ) -> None:
-    plan = plan_tiles(height, width, tile, overlap, multiple)
-    area = max(tile, smallest_tile(overlap, multiple)) ** 2
+    plan = plan_tiles(height, width, tile, overlap, multiple, minimum)
+    least = max(smallest_tile(overlap, multiple), padded_length(minimum, multiple))
+    area = max(tile, least) ** 2
     sides = plan.rows[0].stop, plan.columns[0].stop
+    assert min(sides) >= minimum
     assert sides[0] * sides[1] <= area
-    whole = padded_length(height, multiple), padded_length(width, multiple)
+    whole = [padded_length(length, multiple, minimum) for length in (height, width)]
     assert (plan.count == 1) == (whole[0] * whole[1] <= area)
-    assert plan.count == 1 or sides[0] <= max(tile, smallest_tile(overlap, multiple))
-    square = [plan_axis(length, tile, overlap, multiple, 1) for length in (height, width)]
+    assert plan.count == 1 or sides[0] <= max(tile, least)
+    square = [plan_axis(length, tile, overlap, multiple, minimum) for length in (height, width)]
     computed = len(square[0]) * square[0][0].stop * len(square[1]) * square[1][0].stop
     assert plan.count * sides[0] * sides[1] <= computed
 

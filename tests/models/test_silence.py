@@ -20,7 +20,7 @@ def test_a_network_without_its_silent_channels_restores_as_before(gated_levels: 
     network = create_model("unshuffle_unet", **options)
     torch.nn.init.normal_(network.output.weight, std=0.1)
     blocks = [module for module in network.modules() if isinstance(module, PlainResBlock)]
-    assert len(blocks) == 2 if gated_levels else 4
+    assert len(blocks) == (2 if gated_levels else 4)
     with torch.no_grad():
         blocks[0].conv1.bias[5:] = -100  # 15 of 20 silent: one block of 16 remains
         if not gated_levels:
@@ -39,9 +39,11 @@ def test_a_network_without_its_silent_channels_restores_as_before(gated_levels: 
     for channel in range(5):
         assert torch.equal(kept[0].conv1.weight[channel], blocks[0].conv1.weight[channel])
     # The missing channels begin anew when a training begins with it.
-    torch.nn.init.zeros_(blocks[0].conv1.bias)
     whole = create_model("unshuffle_unet", **options)
     whole.begin_with(pruned)
+    block = next(module for module in whole.modules() if isinstance(module, PlainResBlock))
+    assert (block.conv1.weight[16:].abs().amax((1, 2, 3)) > 0).all()
+    assert (block.conv2.weight[:, 16:] == 0).all()
     for image, before in zip(images, expected, strict=True):
         assert torch.allclose(whole(image), before, atol=1e-5)
 

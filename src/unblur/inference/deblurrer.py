@@ -108,7 +108,7 @@ class Deblurrer:
             except (TileMemoryError, MemoryError):
                 if tile <= self._smallest_tile:
                     raise MemoryError(
-                        f"not enough memory for tiles of {tile}×{tile} pixels, "
+                        f"not enough memory for tiles of as many pixels as {tile}×{tile}, "
                         f"the smallest that {self.card.name} can use"
                     ) from None
                 tile = max(tile // 2, self._smallest_tile)

@@ -53,6 +53,7 @@ def plan_axis(
 
     Neighbours share at least 2·overlap positions, with the seam in their middle.
     """
+    minimum = padded_length(minimum, multiple)
     padded = padded_length(length, multiple, minimum)
     tile = max(tile // multiple * multiple, smallest_tile(overlap, multiple), minimum)
     if padded <= tile:
@@ -60,7 +61,7 @@ def plan_axis(
     # One `multiple` of the shared zone is slack for rounding the starts down to the grid.
     shared = 2 * overlap + multiple
     count = -(-(padded - shared) // (tile - shared))
-    side = padded_length(-(-(padded + shared * (count - 1)) // count), multiple)
+    side = padded_length(-(-(padded + shared * (count - 1)) // count), multiple, minimum)
     starts = [
         (padded - side) * index // (count - 1) // multiple * multiple for index in range(count)
     ]
@@ -72,10 +73,10 @@ def plan_tiles(
 ) -> TilePlan:
     """The tiles for an image, of at most as many pixels as `tile` × `tile`; one if that suffices.
 
-    Of wide and less wide tiles those are taken that leave the least to be computed twice. They are
-    at most `tile` high: two rows of them are in memory.
+    Of squares and of wider, flatter tiles those are taken that leave the least to be computed
+    twice. Taller ones are not tried: two rows of tiles are in memory.
     """
-    least = max(smallest_tile(overlap, multiple), minimum)
+    least = max(smallest_tile(overlap, multiple), padded_length(minimum, multiple))
     tile = max(tile, least)
 
     def plan(highest: int, widest: int) -> TilePlan:

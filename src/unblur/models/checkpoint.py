@@ -18,7 +18,7 @@ from unblur.models import registry
 from unblur.models.base import RestorationModel
 from unblur.models.registry import ConfigError, create_model
 
-_LARGEST_OPTION, _SUM_OF_OPTIONS = 4096, 16384  # channels and numbers of blocks
+_LARGEST_OPTION, _SUM_OF_OPTIONS = 4096, 32768  # channels and numbers of blocks
 
 
 class CheckpointError(Exception):

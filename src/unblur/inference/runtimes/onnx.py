@@ -40,7 +40,9 @@ def open_session(
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
-    # A plan of the memory for every size of tile makes the arena larger and nothing quicker.
+    # Memory that has been used once is kept, by default: asking for the same pages again for every
+    # layer takes an eighth of the time. A plan of it for every size of tile keeps more of it for
+    # nothing.
     options.enable_mem_pattern = False
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
