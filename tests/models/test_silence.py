@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from unblur.models import create_model
-from unblur.models.plain import PlainResBlock
-from unblur.models.silence import without_silent_channels
+from unblur.models.silence import residual_blocks, without_silent_channels
 from unblur.registry import ConfigError
 
 OPTIONS = {"widths": [20, 40], "encoder_blocks": [1, 2], "decoder_blocks": [1], "modulated": True}
@@ -19,7 +18,7 @@ def test_a_network_without_its_silent_channels_restores_as_before(gated_levels: 
     options = {**OPTIONS, "gated_levels": gated_levels}
     network = create_model("unshuffle_unet", **options)
     torch.nn.init.normal_(network.output.weight, std=0.1)
-    blocks = [module for module in network.modules() if isinstance(module, PlainResBlock)]
+    blocks = residual_blocks(network, "this")
     assert len(blocks) == (2 if gated_levels else 4)
     with torch.no_grad():
         blocks[0].conv1.bias[5:] = -100  # 15 of 20 silent: one block of 16 remains
@@ -35,13 +34,13 @@ def test_a_network_without_its_silent_channels_restores_as_before(gated_levels: 
     for image, before in zip(images, expected, strict=True):
         assert not torch.allclose(before, image, atol=1e-3)
         assert torch.allclose(pruned(image), before, atol=1e-6)
-    kept = [module for module in pruned.modules() if isinstance(module, PlainResBlock)]
+    kept = residual_blocks(pruned, "this")
     for channel in range(5):
         assert torch.equal(kept[0].conv1.weight[channel], blocks[0].conv1.weight[channel])
     # The missing channels begin anew when a training begins with it.
     whole = create_model("unshuffle_unet", **options)
     whole.begin_with(pruned)
-    block = next(module for module in whole.modules() if isinstance(module, PlainResBlock))
+    block = residual_blocks(whole, "this")[0]
     assert (block.conv1.weight[16:].abs().amax((1, 2, 3)) > 0).all()
     assert (block.conv2.weight[:, 16:] == 0).all()
     for image, before in zip(images, expected, strict=True):
@@ -72,5 +71,5 @@ def test_what_cannot_be_pruned_is_said() -> None:
             create_model("unshuffle_unet", **OPTIONS, hidden=hidden)
     widths = [3, 5, 7, 2]
     network = create_model("unshuffle_unet", **OPTIONS, hidden=widths)
-    found = [module for module in network.modules() if isinstance(module, PlainResBlock)]
+    found = residual_blocks(network, "this")
     assert [block.conv1.out_channels for block in found] == widths

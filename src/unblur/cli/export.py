@@ -84,9 +84,10 @@ def export(
         from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
         from unblur.inference.runtimes.onnx import read_card
         from unblur.inference.weights import sequences_seen
+        from unblur.models.analysis import count_parameters
 
         architecture, options, model = build_network(network, settings)
-        whole = sum(weights.numel() for weights in model.parameters())
+        whole = count_parameters(model)
         suffix = Path(network).suffix.lower()
         if suffix == ".onnx":
             old = read_card(Path(network))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -36,9 +37,9 @@ class TilePlan:
         return len(self.rows) * len(self.columns)
 
 
-def smallest_tile(overlap: int, multiple: int) -> int:
-    """The least tile side at which the seams of neighbouring tiles stay apart."""
-    return padded_length(3 * overlap + 4 * multiple, multiple)
+def smallest_tile(overlap: int, multiple: int, minimum: int = 1) -> int:
+    """The least tile side, of those accepted, at which the seams of neighbours stay apart."""
+    return padded_length(3 * overlap + 4 * multiple, multiple, minimum)
 
 
 def fitting_overlap(tile: int, overlap: int, multiple: int) -> int:
@@ -53,9 +54,8 @@ def plan_axis(
 
     Neighbours share at least 2·overlap positions, with the seam in their middle.
     """
-    minimum = padded_length(minimum, multiple)
     padded = padded_length(length, multiple, minimum)
-    tile = max(tile // multiple * multiple, smallest_tile(overlap, multiple), minimum)
+    tile = max(tile // multiple * multiple, smallest_tile(overlap, multiple, minimum))
     if padded <= tile:
         return (Span(0, padded),)
     # One `multiple` of the shared zone is slack for rounding the starts down to the grid.
@@ -76,23 +76,25 @@ def plan_tiles(
     Of squares and of wider, flatter tiles those are taken that leave the least to be computed
     twice. Taller ones are not tried: two rows of tiles are in memory.
     """
-    least = max(smallest_tile(overlap, multiple), padded_length(minimum, multiple))
+    least = smallest_tile(overlap, multiple, minimum)
     tile = max(tile, least)
 
-    def plan(highest: int, widest: int) -> TilePlan:
-        rows = plan_axis(height, highest, overlap, multiple, minimum)
-        columns = plan_axis(width, widest, overlap, multiple, minimum)
-        return TilePlan(height, width, rows, columns, overlap)
+    def axis(length: int, longest: int) -> tuple[Span, ...]:
+        return plan_axis(length, longest, overlap, multiple, minimum)
 
     whole = [padded_length(length, multiple, minimum) for length in (height, width)]
-    if whole[0] * whole[1] <= tile**2:
-        return plan(*whole)
-    plans, highest = [plan(tile, tile)], tile
-    while len(plans[-1].columns) > 1 and highest >= least:
-        side = plan_axis(height, highest, overlap, multiple, minimum)[0].stop
-        plans.append(plan(side, tile**2 // side))
-        highest = side - multiple
-    return min(plans, key=lambda each: each.count * each.rows[0].stop * each.columns[0].stop)
+    highest, widest = whole if whole[0] * whole[1] <= tile**2 else (tile, tile)
+    shapes = [(axis(height, highest), axis(width, widest))]
+    while len(shapes[-1][1]) > 1 and highest >= least:
+        rows = axis(height, highest)
+        shapes.append((rows, axis(width, tile**2 // rows[0].stop)))
+        highest = rows[0].stop - multiple
+
+    def computed(shape: tuple[tuple[Span, ...], ...]) -> int:
+        return math.prod(len(spans) * spans[0].stop for spans in shape)
+
+    rows, columns = min(shapes, key=computed)
+    return TilePlan(height, width, rows, columns, overlap)
 
 
 def cut(pixels: NDArray[np.generic], rows: Span, columns: Span) -> NDArray[np.generic]:

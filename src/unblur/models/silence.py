@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from unblur.models.plain import PlainResBlock
 from unblur.models.registry import ConfigError, create_model
 from unblur.models.unshuffle_unet import UnshuffleUNet
+from unblur.padding import padded_length
 
 _TOGETHER = 16  # channels that runtimes compute at once with AVX-512: fewer take as long
 
@@ -93,8 +94,8 @@ def without_silent_channels(
     kept = []
     images = (torch.from_numpy(photo)[None] for photo in photos)
     for seen in look(network, blocks, images):
-        awake = max(1, int((seen.largest > 0).sum()))
-        count = min(len(seen.largest), -(-awake // _TOGETHER) * _TOGETHER)
+        awake = int((seen.largest > 0).sum())
+        count = min(len(seen.largest), padded_length(awake, _TOGETHER))
         kept.append(seen.largest.topk(count).indices.sort().values)
     options = {**options, "hidden": [len(channels) for channels in kept]}
     pruned = create_model("unshuffle_unet", **options)

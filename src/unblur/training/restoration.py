@@ -19,6 +19,7 @@ from unblur.inference.weights import load_network, sequences_seen
 from unblur.losses import MultiScaleLoss, WeightedLoss
 from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
+from unblur.models.analysis import count_parameters
 from unblur.models.base import pad_to_multiple
 from unblur.registry import ConfigError
 from unblur.training.config import NetworkConfig, Recipe
@@ -39,7 +40,7 @@ def build_network(config: NetworkConfig) -> RestorationModel:
             network.begin_with(trained)
         except ConfigError as error:
             raise ConfigError(f"{config.weights}: {error} ({options})") from error
-    parameters = sum(p.numel() for p in network.parameters())
+    parameters = count_parameters(network)
     if config.max_parameters is not None and parameters > config.max_parameters:
         raise ConfigError(
             f"{config.name} has {parameters:,} parameters, more than the budget of "
