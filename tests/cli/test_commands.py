@@ -149,7 +149,7 @@ def test_a_model_file_is_exported_anew_in_int8(tmp_path: Path, scene: np.ndarray
         assert not second.exists()
 
 
-def test_silent_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None:
+def test_idle_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None:
     from unblur.imaging import Photo, write_photo
 
     options = {"widths": [20, 40], "encoder_blocks": [1, 1], "decoder_blocks": [1]}
@@ -163,7 +163,7 @@ def test_silent_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None
     photos.mkdir()
     for number in range(50):
         write_photo(Photo(scene[8 * number :][:64, :64]), photos / f"{number}.png")
-    pruning = ("export", tmp_path / "mine.safetensors", "--prune", photos, "-o")
+    pruning = ("export", tmp_path / "mine.safetensors", "--prune", photos, "--prune-share=0", "-o")
     few = tmp_path / "few"
     few.mkdir()
     write_photo(Photo(scene), few / "photo.png")
@@ -184,10 +184,14 @@ def test_silent_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None
             results.append(read_photo(restored).pixels.astype(int))
         assert np.abs(results[0] - results[1]).max() <= 1
         assert np.abs(results[0] - scene).mean() > 1
+    default = unblur(*pruning[:4], "-o", tmp_path / "smaller.onnx")
+    assert "33,980 parameters of 54,172, " in default.output  # 16 channels of an awake block, too
     for arguments, message in [
         (("--prune", tmp_path / "absent"), "--prune: "),
         (("--prune", few), "50 photos are needed, it has 1 of 256 pixels"),
         (("--prune", photos, "--measured", tmp_path / "m.json"), "--prune change"),
+        (("--prune-share", "0.1"), "--prune-share: say with --prune on what photos"),
+        (("--prune", photos, "--prune-share", "0.6"), "less than or equal to 0.5"),
     ]:
         wrong = unblur(*pruning[:2], *arguments, "-o", tmp_path / "new.onnx")
         assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output

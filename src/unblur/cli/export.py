@@ -57,9 +57,17 @@ def export(
         str | None,
         typer.Option(
             metavar="PHOTOS",
-            help="Leave out channels that pass nothing on for any of up to 200 of these photos (a "
-            "folder or data set), blurred as for training: smaller, quicker, and for such photos "
-            "as good.",
+            help="Leave out channels that add next to nothing to 200 of these photos (a folder or "
+            "data set), blurred as for training: smaller, quicker, and for such photos as good.",
+        ),
+    ] = None,
+    prune_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.5,
+            help="So much of what a block's channels add --prune leaves out, 0.01 unless given. "
+            "From about 0.05 on train the file further.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -73,6 +81,8 @@ def export(
     known: dict[str, Any] = _card_fields(card) if card else {}
     if calibrate is not None and stored not in ("float32", "int8"):
         raise fail(f"--calibrate: stores weights in int8, not {stored}", 2)
+    if prune_share is not None and prune is None:
+        raise fail("--prune-share: say with --prune on what photos", 2)
     if measured is not None:
         if stored == "int8" or calibrate is not None or prune is not None:
             raise fail(
@@ -100,10 +110,11 @@ def export(
         if told is not None:  # so that evaluations of the file can tell what it has seen
             known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
         if prune is not None:
-            from unblur.models.silence import without_silent_channels
+            from unblur.models.hidden_channels import without_idle_channels
 
             seen = blurred_photos("--prune", prune, _LOOKED_AT, _PRUNED_ON)
-            options, model = without_silent_channels(model, options, seen)
+            share = _PRUNED_SHARE if prune_share is None else prune_share
+            options, model = without_idle_channels(model, options, seen, share)
         photos = None
         if calibrate is not None:
             photos = list(blurred_photos("--calibrate", calibrate, _CALIBRATED_ON))
@@ -119,8 +130,9 @@ def export(
 
 
 # Of so many photos all over the set crops of this side are taken, or of one that at least a quarter
-# of them have. Of these crops so many set the ranges of int8; silence takes at least so many.
+# of them have. Of these crops so many set the ranges of int8; pruning takes at least so many.
 _LOOKED_AT, _LARGEST_CROP, _CALIBRATED_ON, _PRUNED_ON = 200, 256, 16, 50
+_PRUNED_SHARE = 0.01
 
 
 def blurred_photos(

@@ -1,4 +1,4 @@
-"""Hidden channels that have fallen silent, as `unblur.models.silence` finds them, begin anew."""
+"""Hidden channels that have fallen silent begin anew."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from unblur.models.silence import look, residual_blocks
+from unblur.models.hidden_channels import look, residual_blocks
 
 _LARGEST_SPREAD = 1.0  # of what new channels see; some old ones have ten times as much
 

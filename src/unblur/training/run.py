@@ -28,7 +28,7 @@ from unblur.files import write_json
 from unblur.hardware import processor
 from unblur.models import RestorationModel
 from unblur.models.analysis import count_parameters, summarize, training_feature_bytes
-from unblur.models.silence import residual_blocks
+from unblur.models.hidden_channels import residual_blocks
 from unblur.registry import ConfigError
 from unblur.training.adversarial import AdversarialModule
 from unblur.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_whole, set_aside
