@@ -60,7 +60,7 @@ class Deblurrer:
         self._runtime = load_runtime(find_model(model), runtime, device, threads)
         card = self._runtime.card
         least_overlap = min(card.overlap, LEAST_OVERLAP)
-        least = max(smallest_tile(least_overlap, card.size_multiple), card.min_size)
+        least = smallest_tile(least_overlap, card.size_multiple, card.min_size)
         if tile is not None and tile < least:
             raise ModelError(f"tile must be at least {least} for {card.name}, got {tile}")
         self._tile, self._smallest_tile = max(tile or card.tile, least), least
