@@ -43,6 +43,9 @@ def test_pil_images(scene: np.ndarray, mode: str) -> None:
     assert restored.size == image.size
     assert restored.mode == ("RGB" if mode == "P" else mode)
     assert restored.info["dpi"] == (72, 72)
+    if mode == "I;16":  # a transparent colour does not make it white
+        image.info["transparency"] = 0
+        assert np.array_equal(np.asarray(unblur.deblur(image)), np.asarray(restored))
 
 
 def test_bytes(scene: np.ndarray) -> None:

@@ -87,10 +87,11 @@ def _deblur_array(image: NDArray[Any], engine: Deblurrer, strength: float) -> ND
 
 def _deblur_pillow(image: Image.Image, engine: Deblurrer, strength: float) -> Image.Image:
     mode = image.mode
-    if mode in ("P", "PA") or "transparency" in image.info:
+    deep = mode.startswith("I;16")  # which converts to nothing without loss
+    if mode in ("P", "PA") or ("transparency" in image.info and not deep):
         colours = "L" if mode in ("1", "L") else "RGB"
         working = image.convert(f"{colours}A" if image.has_transparency_data else colours)
-    elif mode in ("L", "LA", "RGB", "RGBA") or mode.startswith("I;16"):
+    elif mode in ("L", "LA", "RGB", "RGBA") or deep:
         working = image
     elif mode in ("1", "CMYK", "YCbCr", "HSV", "La", "RGBa", "RGBX"):
         working = image.convert({"1": "L", "La": "LA", "RGBa": "RGBA"}.get(mode, "RGB"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,30 @@ def test_exif_of_sixteen_bit_files_is_kept(scene: np.ndarray, extension: str) ->
     tags = Image.Exif()
     tags.load(third.metadata.exif)
     assert float(tags.get_ifd(0x8769)[EXPOSURE]) == 0.125
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp", "avif"])
+def test_tags_of_the_wrong_type_do_not_spoil_a_photo(scene: np.ndarray, extension: str) -> None:
+    def directory(*entries: tuple[int, int, int, bytes]) -> bytes:
+        rows = (struct.pack("<HHI4s", *entry) for entry in entries)
+        return struct.pack("<H", len(entries)) + b"".join(rows) + bytes(4)
+
+    text, whole, gps = 2, 4, 8 + 2 + 3 * 12 + 4
+    block = b"Exif\0\0II*\0\x08\0\0\0" + directory(
+        (MAKE, text, 4, b"Abc"),
+        (0x0112, text, 2, b"6"),  # Orientation is a number
+        (0x8825, whole, 1, struct.pack("<I", gps)),
+    )
+    block += directory((1, text, 2, b"N"), (5, text, 2, b"0"))  # AltitudeRef is a byte
+    buffer = io.BytesIO()
+    Image.fromarray(scene[:30, :40]).save(buffer, "JPEG", exif=block)
+    photo = read_photo(buffer.getvalue())
+    assert (photo.width, photo.height) == (40, 30)
+    again = read_photo(encode_photo(photo, parse_format(extension)))
+    tags = again.metadata.exif_tags()
+    assert tags[MAKE] == "Abc"
+    assert tags.get(0x0112, 1) == 1
+    assert dict(tags.get_ifd(0x8825)) == {1: "N"}
 
 
 def test_a_tiff_with_exif_opens_elsewhere(scene: np.ndarray) -> None:

@@ -202,6 +202,15 @@ def test_a_graph_that_differs_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    taken = tmp_path / "a.onnx"
+    taken.mkdir()
+    network = random_network("unet16", **LIGHT["unet16"])
+    with pytest.raises(ModelError, match=r"a\.onnx: cannot be written"):
+        export_model(network, taken, "test", "unet16", LIGHT["unet16"])
+    assert list(tmp_path.rglob("*")) == [taken]
+
+
 def test_critics_are_not_exported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not restore images"):
         export_model(

@@ -70,7 +70,9 @@ def run(
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", help="Write jpg, png, tif, webp, avif, bmp or heic. Default: as read."
+            "--format",
+            help="Write jpg, png, tif, webp, avif, bmp or heic. Default: as read, what animations "
+            "stay in any case.",
         ),
     ] = None,
     quality: Annotated[

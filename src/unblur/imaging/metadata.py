@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,10 +77,10 @@ def metadata_of(image: Image.Image) -> Metadata:
         xmp = xmp or tags.get(XMP_TAG)
         if not all(tag in tags for tag in _RESOLUTION_TAGS):
             dpi = None  # Pillow makes one up
-        tags = _without_layout(tags)
+        tags = _only(tags, lambda nested, tag, _: nested is not None or tag not in LAYOUT_TAGS)
     return Metadata(
         icc_profile=info.get("icc_profile") or None,
-        exif=tags.tobytes() if tags else None,
+        exif=_as_bytes(tags) if tags else None,
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         dpi=_plausible(dpi),
     )
@@ -93,14 +94,37 @@ def _plausible(dpi: Any) -> tuple[float, float] | None:
     return (x, y) if 0 < x <= _LARGEST_DPI and 0 < y <= _LARGEST_DPI else None
 
 
-def _without_layout(tags: Image.Exif) -> Image.Exif:
+def _as_bytes(tags: Image.Exif) -> bytes:
+    """The tags as files store them, without those that hold what their kind cannot.
+
+    Cameras and programs do write such: photos are worth more than the tag.
+    """
+    try:
+        return tags.tobytes()
+    except Exception:  # whatever a value of another type drives Pillow's writer to
+        return _only(tags, _can_be_stored).tobytes()
+
+
+def _can_be_stored(nested: int | None, tag: int, value: Any) -> bool:
+    alone = Image.Exif()
+    (alone if nested is None else alone.get_ifd(nested))[tag] = value
+    try:
+        alone.tobytes()
+    except Exception:
+        return False
+    return True
+
+
+def _only(tags: Image.Exif, wanted: Callable[[int | None, int, Any], bool]) -> Image.Exif:
+    """The tags that are wanted by their directory (None: the main one), number and value."""
     kept = Image.Exif()
     for tag, value in tags.items():
-        if tag not in LAYOUT_TAGS and tag not in (EXIF_IFD, GPS_IFD):
+        if tag not in (EXIF_IFD, GPS_IFD) and wanted(None, tag, value):
             kept[tag] = value
     for nested in (EXIF_IFD, GPS_IFD):
-        if content := tags.get_ifd(nested):
-            kept.get_ifd(nested).update(content)
+        content = tags.get_ifd(nested).items()
+        if chosen := {tag: value for tag, value in content if wanted(nested, tag, value)}:
+            kept.get_ifd(nested).update(chosen)
     return kept
 
 

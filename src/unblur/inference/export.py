@@ -50,7 +50,8 @@ def export_model(
     photos: have convolutions computed in int8, too, in ranges that are taken from these, which
         are such as the model is to restore: 3×H×W in [0, 1]. Weights are stored in int8.
     known: card fields such as `licence`, `training_data`, `description`, `measured`.
-    Raises ModelError when the graph does not agree with PyTorch on odd sizes.
+    Raises ModelError when the graph does not agree with PyTorch on odd sizes, and when the file
+    cannot be written.
     """
     if path.suffix.lower() != ".onnx":
         raise ModelError(f"{path}: a model file must end in .onnx")
@@ -65,15 +66,18 @@ def export_model(
     card = describe(name, architecture, options, network, dtype=stored, **known)
     assert isinstance(network, RestorationModel)  # noqa: S101 (describe refuses others)
     deployed = DeployedModel(network)
-    with atomic_path(path) as temporary:
-        _write(deployed, card, temporary)
-        if photos is not None:
-            compute_in_int8(temporary, card, network, photos)
-        if stored != "float32":
-            store_smaller(temporary, original, stored, all_of_them=photos is None)
-        if photos is not None:
-            card = _with_hash_of(temporary, card)
-        check(deployed, OnnxRuntime(temporary, "cpu", None))
+    try:
+        with atomic_path(path) as temporary:
+            _write(deployed, card, temporary)
+            if photos is not None:
+                compute_in_int8(temporary, card, network, photos)
+            if stored != "float32":
+                store_smaller(temporary, original, stored, all_of_them=photos is None)
+            if photos is not None:
+                card = _with_hash_of(temporary, card)
+            check(deployed, OnnxRuntime(temporary, "cpu", None))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from error
     return card
 
 
