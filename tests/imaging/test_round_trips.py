@@ -204,6 +204,21 @@ def test_exif_of_sixteen_bit_files_is_kept(scene: np.ndarray, extension: str) ->
     assert float(tags.get_ifd(0x8769)[EXPOSURE]) == 0.125
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_gamma_of_a_png_is_kept(scene: np.ndarray, wide: bool) -> None:
+    part = scene[:30, :40].astype(np.uint16) * 257 if wide else scene[:30, :40]
+    source = encode_photo(Photo(part, format="PNG", metadata=Metadata(gamma=1.0, dpi=(300, 300))))
+    again = encode_photo(read_photo(source))
+    for data in (source, again):
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        assert image.info["gamma"] == 1.0
+        assert data.index(b"gAMA") < data.index(b"IDAT")
+        assert np.array_equal(read_photo(data).pixels, part)
+    with_profile = Metadata(gamma=None, icc_profile=SRGB)
+    assert b"gAMA" not in encode_photo(Photo(part, format="PNG", metadata=with_profile))
+
+
 @pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp", "avif"])
 def test_tags_of_the_wrong_type_do_not_spoil_a_photo(scene: np.ndarray, extension: str) -> None:
     def directory(*entries: tuple[int, int, int, bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a file says about its pixels: profile, EXIF, XMP, resolution."""
+"""What a file says about its pixels: profile or gamma, EXIF, XMP, resolution."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ _LARGEST_DPI = 65535  # what JPEG can say
 
 @dataclass(frozen=True)
 class Metadata:
-    """What came with a photo, as files store it."""
+    """What came with a photo, as files store it.
+
+    gamma: the exponent by which values were made of light, of a PNG that tells no more.
+    """
 
     icc_profile: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    gamma: float | None = None
 
     def profile_for(self, grey: bool) -> bytes | None:
         """The colour profile, unless it is one for grey and the pixels are colours now."""
@@ -78,11 +82,13 @@ def metadata_of(image: Image.Image) -> Metadata:
         if not all(tag in tags for tag in _RESOLUTION_TAGS):
             dpi = None  # Pillow makes one up
         tags = _only(tags, lambda nested, tag, _: nested is not None or tag not in LAYOUT_TAGS)
+    profile = info.get("icc_profile") or None
     return Metadata(
-        icc_profile=info.get("icc_profile") or None,
+        icc_profile=profile,
         exif=_as_bytes(tags) if tags else None,
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         dpi=_plausible(dpi),
+        gamma=None if profile or "srgb" in info else info.get("gamma"),
     )
 
 

@@ -104,14 +104,19 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
             options["progressive"] = photo.encoding.get("progressive", False)
         case "WEBP" if quality == 100:
             options["lossless"] = True
-    if metadata.xmp:
-        if format_.name == "PNG":
-            text = PngInfo()
-            text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
-            options["pnginfo"] = text
-        elif format_.name != "BMP" and not _too_long(metadata.xmp, format_):
-            options["xmp"] = metadata.xmp
+    if format_.name == "PNG":
+        options["pnginfo"] = chunks = PngInfo()
+        if metadata.gamma:
+            chunks.add(b"gAMA", _gamma_chunk(metadata.gamma))
+        if metadata.xmp:
+            chunks.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    elif metadata.xmp and format_.name != "BMP" and not _too_long(metadata.xmp, format_):
+        options["xmp"] = metadata.xmp
     return options
+
+
+def _gamma_chunk(gamma: float) -> bytes:
+    return struct.pack(">I", round(gamma * 100_000))
 
 
 def _too_long(block: bytes, format_: Format) -> bool:
@@ -149,13 +154,15 @@ def _encode_with_vips(photo: Photo, pixels: Pixels, alpha: Pixels | None, format
 
 
 def _with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
-    """Put resolution, EXIF and XMP of a photo into a PNG file, in place of what it says of them."""
+    """Put what a photo tells but for its profile into a PNG file, in place of what that says."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
     added = b""
+    if metadata.gamma:
+        added += chunk(b"gAMA", _gamma_chunk(metadata.gamma))
     if metadata.dpi:
         per_metre = [round(value / 0.0254) for value in metadata.dpi]
         added += chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
@@ -169,7 +176,7 @@ def _with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
         kind = data[at + 4 : at + 8]
         if kind == b"IDAT" and added:
             parts, added = [*parts, added], b""
-        if kind not in (b"pHYs", b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
+        if kind not in (b"gAMA", b"pHYs", b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
             parts.append(data[at:end])
         at = end
     return b"".join(parts)
