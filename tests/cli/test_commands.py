@@ -149,6 +149,40 @@ def test_a_model_file_is_exported_anew_in_int8(tmp_path: Path, scene: np.ndarray
         assert not second.exists()
 
 
+def test_weights_are_averaged(tmp_path: Path) -> None:
+    from unblur.inference.weights import load_network
+
+    options = {"widths": [8, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1]}
+    networks = [random_network("unshuffle_unet", **options) for _ in range(3)]
+    files = []
+    for number, network in enumerate(networks):
+        with torch.no_grad():
+            for weights in network.parameters():
+                weights += number / 100
+        files.append(tmp_path / f"{number}.safetensors")
+        training = {"trained_on": [f"GOPR{number}"]}
+        save_checkpoint(files[-1], "unshuffle_unet", options, network, training)
+    mean = tmp_path / "mean.onnx"
+    made = unblur("export", files[0], "--average", files[1], "--average", files[2], "-o", mean)
+    assert made.exit_code == 0, made.output
+    found = load_network(mean)[2].state_dict()
+    for name, weights in networks[0].named_parameters():
+        others = [dict(network.named_parameters())[name] for network in networks]
+        assert not torch.equal(weights, others[1])
+        assert torch.allclose(found[name], sum(others) / 3, atol=1e-6)
+    assert read_card(mean).trained_on == ["GOPR0", "GOPR1", "GOPR2"]
+    save_checkpoint(
+        wider := tmp_path / "wider.safetensors",
+        "unet16",
+        {"width": 8},
+        create_model("unet16", width=8),
+    )
+    for other, message in ((wider, "another network"), (tmp_path / "no.safetensors", "no such")):
+        wrong = unblur("export", files[0], "--average", other, "-o", tmp_path / "new.onnx")
+        assert (wrong.exit_code, message in wrong.output) == (1, True), wrong.output
+        assert not (tmp_path / "new.onnx").exists()
+
+
 def test_idle_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None:
     from unblur.imaging import Photo, write_photo
 
@@ -189,7 +223,7 @@ def test_idle_channels_are_left_out(tmp_path: Path, scene: np.ndarray) -> None:
     for arguments, message in [
         (("--prune", tmp_path / "absent"), "--prune: "),
         (("--prune", few), "50 photos are needed, it has 1 of 256 pixels"),
-        (("--prune", photos, "--measured", tmp_path / "m.json"), "--prune change"),
+        (("--prune", photos, "--measured", tmp_path / "m.json"), "--prune and --average change"),
         (("--prune-share", "0.1"), "--prune-share: say with --prune on what photos"),
         (("--prune", photos, "--prune-share", "0.6"), "less than or equal to 0.5"),
     ]:

@@ -70,6 +70,14 @@ def export(
             "From about 0.05 on train the file further.",
         ),
     ] = None,
+    average: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take the mean of the weights and these, of the same network trained otherwise "
+            "from the same beginning: often better than each. May be repeated.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a network as an .onnx model file.
@@ -84,15 +92,18 @@ def export(
     if prune_share is not None and prune is None:
         raise fail("--prune-share: say with --prune on what photos", 2)
     if measured is not None:
-        if stored == "int8" or calibrate is not None or prune is not None:
+        if stored == "int8" or calibrate is not None or prune is not None or average:
             raise fail(
-                "--measured: int8 and --prune change a model; measure the file, then use --card", 2
+                "--measured: int8, --prune and --average change a model; measure the file, then "
+                "use --card",
+                2,
             )
         known["measured"] = _measured(measured, Path(network))
     with network_errors_for_people():
         from unblur.inference.export import export_model
         from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
         from unblur.inference.runtimes.onnx import read_card
+        from unblur.inference.weights import average as take_average
         from unblur.inference.weights import sequences_seen
         from unblur.models.analysis import count_parameters
 
@@ -106,9 +117,12 @@ def export(
             known = {name: getattr(old, name) for name in _STAYS} | known
         elif suffix not in CHECKPOINT_SUFFIXES:
             known.setdefault("description", "untrained, its weights are random")
-        told = sequences_seen(Path(network))
-        if told is not None:  # so that evaluations of the file can tell what it has seen
-            known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
+        if average:
+            take_average(architecture, options, model, average)
+        for source in (Path(network), *(average or [])):
+            told = sequences_seen(source)
+            if told is not None:  # so that evaluations of the file can tell what it has seen
+                known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
         if prune is not None:
             from unblur.models.hidden_channels import without_idle_channels
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from unblur.inference.card import ModelError
@@ -51,3 +53,27 @@ def load_exported(path: Path) -> tuple[str, dict[str, Any], nn.Module]:
     if weights_hash(network) != card.weights_sha256:
         raise ModelError(f"{path}: its weights are not those that its card tells of")
     return card.architecture, card.options, network.eval()
+
+
+def average(
+    architecture: str, options: dict[str, Any], network: nn.Module, others: Sequence[Path]
+) -> None:
+    """Give a network the mean of its own weights and of those in files of the same network.
+
+    Trained on from a common beginning, they are often better together than each alone (M. Wortsman
+    et al., "Model soups", ICML 2022). Raises ModelError for a file of another network, and as
+    `load_network` does.
+    """
+    states = [network.state_dict()]
+    for path in others:
+        other, its_options, loaded = load_network(path)
+        if (other, its_options) != (architecture, options):
+            raise ModelError(f"{path}: is another network than the one to be averaged with it")
+        states.append(loaded.state_dict())
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(0)
+        if own.is_floating_point()
+        else own
+        for name, own in states[0].items()
+    }
+    network.load_state_dict(mean)
