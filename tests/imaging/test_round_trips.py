@@ -243,6 +243,18 @@ def test_tags_of_the_wrong_type_do_not_spoil_a_photo(scene: np.ndarray, extensio
     assert dict(tags.get_ifd(0x8825)) == {1: "N"}
 
 
+def test_a_tag_of_the_wrong_type_in_a_sixteen_bit_tiff(scene: np.ndarray) -> None:
+    wide = scene[:30, :40].astype(np.uint16) * 257
+    exif_with_make = Image.Exif()
+    exif_with_make[MAKE] = "Abc"
+    photo = Photo(wide, format="TIFF", metadata=Metadata(exif=exif_with_make.tobytes()))
+    data = encode_photo(photo)
+    text, whole = (struct.pack("<HHI", MAKE, *kind) for kind in ((2, 4), (4, 1)))
+    assert text in data
+    again = read_photo(data.replace(text, whole))
+    assert np.array_equal(again.pixels, wide)
+
+
 def test_a_tiff_with_exif_opens_elsewhere(scene: np.ndarray) -> None:
     wide = scene[:30, :40].astype(np.uint16) * 257
     photo = Photo(wide, format="TIFF", metadata=Metadata(exif=exif().tobytes()))

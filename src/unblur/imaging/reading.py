@@ -207,8 +207,10 @@ def _decode_sixteen_bit(file: BinaryIO, format_: str) -> tuple[Pixels, Pixels | 
     import pyvips
 
     file.seek(0)
-    load = {"PNG": pyvips.Image.pngload_buffer, "TIFF": pyvips.Image.tiffload_buffer}[format_]
-    image = load(file.read(), fail_on="warning")
+    if format_ == "PNG":
+        image = pyvips.Image.pngload_buffer(file.read(), fail_on="warning")
+    else:  # libtiff warns of any mistyped tag; of missing strips it raises errors
+        image = pyvips.Image.tiffload_buffer(file.read(), fail_on="error")
     if image.format != "ushort" or image.bands > 4:
         raise ValueError(f"{image.bands} channels of {image.format} are not grey or RGB")
     # image.numpy() would drop the axes of a single pixel.
