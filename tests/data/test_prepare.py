@@ -370,11 +370,15 @@ def test_hostile_manifests(tmp_path: Path, photos: Path) -> None:
         ({"file": "../../etc/passwd"}, "lies outside"),
         ({"file": "/etc/passwd"}, "lies outside"),
         ({"offset": -4}, "negative"),
+        ("../../escaped", "lies outside"),
         ({"oops": 1}, "damaged"),
         ({}, None),
     ):
         values = json.loads(row)
-        values["sharp"] |= change
+        if isinstance(change, str):
+            values["name"] = change
+        else:
+            values["sharp"] |= change
         path.write_text(f"{header}\n{json.dumps(values)}\n")
         if message is None:
             assert len(open_dataset(tmp_path / "d").pairs) == 1

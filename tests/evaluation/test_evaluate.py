@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -615,6 +616,20 @@ def test_what_a_python_model_gets_wrong_costs_an_image(known: Path) -> None:
     ).results
     assert (len(result.failed), result.mean["count"]) == (6, 0)
     assert "no numbers" in " ".join(row["error"] for row in result.failed)
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, scene: np.ndarray) -> None:
+    (tmp_path / "odd").mkdir()
+    try:
+        Image.fromarray(scene[:64, :64]).save(tmp_path / "odd" / os.fsdecode(b"caf\xe9.png"))
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    result = unblur(
+        *("evaluate", "--model", "unsharp", "--data", f"sharp:{tmp_path / 'odd'}"),
+        *("--blur", "gaussian:sigma=1", "--metrics", "psnr", "-o", tmp_path / "out"),
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "metrics.csv").is_file()
 
 
 def test_file_names_differ_where_texts_do() -> None:

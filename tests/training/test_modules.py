@@ -17,7 +17,9 @@ import pytest
 import torch
 from torch import nn
 
+from unblur.data import DataError
 from unblur.models import create_model
+from unblur.models.checkpoint import load_checkpoint
 from unblur.registry import ConfigError
 from unblur.training import TrainingError, read_recipe, train
 from unblur.training.adversarial import AdversarialModule, gradient_penalty
@@ -64,6 +66,9 @@ def test_schedules() -> None:
     assert cycle[0] == pytest.approx(1 / 25)
     assert max(cycle) == pytest.approx(1, abs=1e-3)
     assert cycle[-1] == pytest.approx(1e-4, rel=0.05)
+    adam = build_optimizer(OptimizerConfig("adam", betas=[0.5, 0.9]), nn.Conv2d(3, 3, 3))
+    build_schedule(ScheduleConfig("one_cycle"), adam, 100, [10])
+    assert adam.param_groups[0]["betas"] == (0.5, 0.9)
 
 
 def test_epochs_of_different_lengths() -> None:
@@ -303,6 +308,34 @@ def test_a_broken_loss_stops_with_the_last_good_checkpoint(
     for checkpoint in (folder / "checkpoints").glob("*.ckpt"):
         weights = torch.load(checkpoint, weights_only=True)["state_dict"]
         assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_what_is_no_number_is_not_the_best(
+    recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    nothing = torch.full((1, 3, 16, 16), torch.nan)
+    assert psnr_of_images(nothing, torch.rand(1, 3, 16, 16)).isnan().all()
+    # From the second epoch on the rate makes infinities of all weights; losses are not looked at.
+    path = recipe_file(
+        schedule={"name": "step", "every": 1, "factor": 1e38}, trainer={"log_every": 99}
+    )
+    with pytest.raises(TrainingError, match="not a number any more"):
+        train(read_recipe(path))
+    (folder,) = (tmp_path / "experiments" / "tiny").iterdir()
+    _, _, network = load_checkpoint(folder / "checkpoints" / "best.safetensors")
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+def test_a_damaged_photo_is_told_of_in_one_line(
+    recipe_file: Callable[..., Path], photos: Path
+) -> None:
+    damaged = photos / "p3.png"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    path = recipe_file(data={"workers": 1, "epoch_length": 60, "split": {"kind": "none"}})
+    with pytest.raises(DataError, match=r"p3\.png") as error:
+        train(read_recipe(path))
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in str(error.value)
 
 
 def test_a_full_disk(recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

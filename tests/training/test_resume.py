@@ -219,6 +219,52 @@ def test_a_cycle_can_be_prolonged(recipe_file: Callable[..., Path]) -> None:
     assert max(row["step"] for row in numbers(part)) == 12
 
 
+def test_data_that_changed_is_not_split_anew(
+    recipe_file: Callable[..., Path], photos: Path
+) -> None:
+    folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
+    split = (folder / "split.json").read_bytes()
+    added = photos / "added.png"
+    added.write_bytes((photos / "p0.png").read_bytes())
+    with pytest.raises(TrainingError, match="its data has changed since it began"):
+        train(read_run(folder, ["--trainer.max_epochs", "2"]), folder)
+    assert (folder / "split.json").read_bytes() == split
+    added.unlink()
+    train(read_run(folder, ["--trainer.max_epochs", "2"]), folder)
+
+
+def test_within_an_epoch_batches_may_become_others(recipe_file: Callable[..., Path]) -> None:
+    # Stopped after 5 of 6 batches of one sample; with four epochs they are still of two.
+    path = recipe_file(
+        data={"epoch_length": 6, "stages": [{"since": 0.5, "crop": 48, "batch_size": 1}]},
+        trainer={"max_epochs": 2, "max_steps": 3 + 5, "accumulate": 1},
+    )
+    folder = train(read_recipe(path))
+    train(read_run(folder, ["--trainer.max_epochs", "4", "--trainer.max_steps", "99"]), folder)
+    steps = {row["epoch"]: row["step"] for row in numbers(folder) if "val/psnr" in row}
+    # Two of its three batches of two were seen (the fifth sample again), one was left.
+    assert steps[1] == 3 + 5 + 1
+    assert steps[2] == steps[1] + 6
+    assert max(steps.values()) == steps[1] + 12
+
+
+def test_time_that_is_up_between_two_steps(recipe_file: Callable[..., Path]) -> None:
+    path = recipe_file(
+        data={"epoch_length": 100_000},
+        trainer={"max_epochs": 1, "max_minutes": 0.02, "accumulate": 7, "log_every": 999},
+    )
+    folder = train(read_recipe(path))
+    checkpoint, damaged = newest_whole(folder / "checkpoints")
+    assert checkpoint is not None
+    assert not damaged
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["progress"][1] == 7 * content["optimizer_steps"]
+    assert (
+        read_training(folder / "checkpoints/last.safetensors")["steps"]
+        == (content["optimizer_steps"])
+    )
+
+
 def test_what_may_not_change(recipe_file: Callable[..., Path]) -> None:
     folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
     with pytest.raises(ConfigError, match=r"--optimizer\.lr was 0.002 and cannot be changed"):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from unblur.cli import app
 from unblur.registry import ConfigError
+from unblur.training import read_run
 from unblur.training.search import read_space
 
 SHORT = ["--trainer.max_epochs", "2", "--data.epoch_length", "4", "--trainer.pictures", "0"]
@@ -60,10 +61,32 @@ def test_a_grid_in_two_phases(recipe_file: Callable[..., Path], tmp_path: Path) 
     again = unblur("search", recipe_file(), "--space", space, "--trials", 4, *SHORT)
     assert again.exit_code == 0, again.output
     assert sorted((folder / "trials").iterdir()) == before
+    longer = unblur("search", recipe_file(), "--space", space, *SHORT, "--data.crop", 24)
+    assert longer.exit_code != 0
+    assert "has searched data.crop 32" in longer.output
     space.write_text("{sampler: grid, parameters: {optimizer.lr: [1.0e-3]}}")
     other = unblur("search", recipe_file(), "--space", space, *SHORT)
     assert other.exit_code != 0
     assert "has searched" in other.output
+
+
+def test_a_new_best_has_phases_of_its_own_after_it(
+    recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    space = tmp_path / "space.yaml"
+    phases = [{"optimizer.lr": [1.0, 1e-4]}, {"optimizer.weight_decay": [0.0, 0.1]}]
+    space.write_text(yaml.safe_dump({"sampler": "grid", "pruning": False, "phases": phases}))
+    folder = tmp_path / "experiments" / "tiny-search"
+    bests = []
+    for trials in (1, 2):
+        result = unblur("search", recipe_file(), "--space", space, "--trials", trials, *SHORT)
+        assert result.exit_code == 0, result.output
+        bests.append(json.loads((folder / "best.json").read_text()))
+        for row in table(folder / "trials-2.csv"):
+            used = read_run(Path(row["folder"]), []).optimizer
+            assert used.lr == bests[-1]["optimizer.lr"]
+            assert used.weight_decay == float(row["optimizer.weight_decay"])
+    assert bests[-1]["optimizer.lr"] == 1e-4
 
 
 @pytest.mark.slow

@@ -110,6 +110,7 @@ def export(
         architecture, options, model = build_network(network, settings)
         whole = count_parameters(model)
         suffix = Path(network).suffix.lower()
+        stated = known.get("trained_on")
         if suffix == ".onnx":
             old = read_card(Path(network))
             if old.arithmetic == "int8" and calibrate is None:
@@ -119,16 +120,17 @@ def export(
             known.setdefault("description", "untrained, its weights are random")
         if average:
             take_average(architecture, options, model, average)
-        for source in (Path(network), *(average or [])):
-            told = sequences_seen(source)
-            if told is not None:  # so that evaluations of the file can tell what it has seen
-                known["trained_on"] = sorted({*told, *(known.get("trained_on") or [])})
+        # So that evaluations of the file can tell what it has seen, unless that is unknown of one.
+        seen = [sequences_seen(source) for source in (Path(network), *(average or []))]
+        told = [names for names in seen if names is not None]
+        whole_story = len(told) == len(seen)
+        known["trained_on"] = sorted({*(stated or [])}.union(*told)) if whole_story else stated
         if prune is not None:
             from unblur.models.hidden_channels import without_idle_channels
 
-            seen = blurred_photos("--prune", prune, _LOOKED_AT, _PRUNED_ON)
+            looked_at = blurred_photos("--prune", prune, _LOOKED_AT, _PRUNED_ON)
             share = _PRUNED_SHARE if prune_share is None else prune_share
-            options, model = without_idle_channels(model, options, seen, share)
+            options, model = without_idle_channels(model, options, looked_at, share)
         photos = None
         if calibrate is not None:
             photos = list(blurred_photos("--calibrate", calibrate, _CALIBRATED_ON))

@@ -136,6 +136,7 @@ def is_unfinished(root: Path) -> bool:
 
 def read_row(values: dict[str, Any]) -> Row:
     """A row from its JSON. Raises ValueError, TypeError or KeyError for what is none."""
+    _require_inside(values["name"])  # results are saved under it
     if values.get("kernel") is not None:
         _require_inside(values["kernel"])
     for side in ("sharp", "blurred"):

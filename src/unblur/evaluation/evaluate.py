@@ -24,7 +24,7 @@ from unblur.evaluation.lpips import Lpips
 from unblur.evaluation.pictures import Shown, show
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About, Floats, ModelSpec, Restorer, open_restorer
-from unblur.evaluation.sets import Case, Example, TestSet, plain
+from unblur.evaluation.sets import Case, Example, TestSet, plain, printable
 from unblur.files import atomic_path, write_json, write_table
 from unblur.metrics import BEST_PSNR, DEFAULT_METRICS
 
@@ -258,7 +258,8 @@ def _case(
     save: Saver | None,
 ) -> list[Row | None]:
     """The rows of one image, a model each; those that were found are not made again."""
-    basis: Row = {"name": case.name, "sequence": case.pair.sequence, "blur": case.blur}
+    sequence = printable(case.pair.sequence)
+    basis: Row = {"name": case.name, "sequence": sequence, "blur": case.blur}
     try:
         example = _cut(case.load(), protocol)
         given = protocol.measure(example.blurred / 255, example.sharp, metrics, lpips)

@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from unblur.data import Split
 from unblur.files import atomic_path, sha256_of
 from unblur.models.checkpoint import CheckpointError, read_training, save_checkpoint
+from unblur.training.data import RestorationData
 from unblur.training.errors import TrainingError
 from unblur.training.restoration import RestorationModule
 
@@ -86,7 +85,7 @@ class Checkpoints(Checkpoint):
     """Saves what a run needs to go on, and the weights of its best validation.
 
     folder: of the checkpoints. seconds: between two of them within an epoch. keep_every: epochs
-    after which one is kept for good. trained_on: the sequences that are. before: those that the
+    after which one is kept for good. data: what is trained on. before: the sequences that the
     weights of the beginning had been trained on, None if that is unknown.
     Lightning calls a `Checkpoint` after all other callbacks, so that their state is up to date.
     """
@@ -96,12 +95,11 @@ class Checkpoints(Checkpoint):
         folder: Path,
         seconds: float,
         keep_every: int | None,
-        split: Split | None,
-        trained_on: Collection[str],
+        data: RestorationData,
         before: list[str] | None,
     ) -> None:
         self.folder, self.seconds, self.keep_every = folder, seconds, keep_every
-        self.split, self.trained_on, self.before = split, trained_on, before
+        self.data, self.before = data, before
         self.best: float | None = None
         self.best_step: int | None = None
         self._saved = time.monotonic()
@@ -132,7 +130,20 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["split"] = None if self.split is None else self.split.digest
+        split = self.data.pairs.split
+        checkpoint["split"] = None if split is None else split.digest
+        checkpoint["data"] = self.data.pairs.digest
+        epoch = trainer.current_epoch
+        checkpoint["batch_samples"] = self.data.batch_samples(epoch, trainer.world_size)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning counts batches, which may be of another size now."""
+        loop = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        if checkpoint["progress"][1]:  # otherwise it was written at the end of an epoch
+            more = self.data.resumed_batches - loop["ready"]
+            loop.update({name: count + more for name, count in loop.items()})
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -140,7 +151,10 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, RestorationModule)  # noqa: S101
         self._batches = batch_idx + 1
         if not pl_module.stepped:
-            return  # gradients that are being accumulated are not stored
+            # Gradients that are being accumulated are not stored. Where time is up, Lightning says
+            # so again after the step that they are for.
+            trainer.should_stop = False
+            return
         epoch_ends = batch_idx + 1 >= trainer.num_training_batches
         due = trainer.strategy.broadcast(time.monotonic() - self._saved > self.seconds)
         if 0 <= trainer.max_steps <= trainer.global_step:
@@ -155,6 +169,7 @@ class Checkpoints(Checkpoint):
         value = trainer.callback_metrics.get("val/psnr")
         if value is None or trainer.sanity_checking:
             return
+        pl_module.require_finite()  # before the best weights are replaced
         psnr = float(value)
         if self.best is None or psnr > self.best:
             self.best, self.best_step = psnr, pl_module.optimizer_steps
@@ -199,16 +214,16 @@ class Checkpoints(Checkpoint):
             _hash_file(path).unlink(missing_ok=True)
 
     def _write_weights(self, module: RestorationModule, path: Path, psnr: float | None) -> None:
-        network = module.recipe.network
+        network, split = module.recipe.network, self.data.pairs.split
         training = {
             "recipe": module.recipe.name,
             "steps": module.optimizer_steps,
             "val_psnr": psnr,
-            "split": None if self.split is None else self.split.digest,
+            "split": None if split is None else split.digest,
             # So that an evaluation can tell on its own what of its data was trained on.
             "trained_on": None
             if self.before is None
-            else sorted({*self.trained_on, *self.before})[:_MOST_NAMES],
+            else sorted({*self.data.pairs.trained_on, *self.before})[:_MOST_NAMES],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -128,7 +128,7 @@ class ScheduleConfig:
     name: constant, cosine (to final_lr), plateau (× factor after patience validations without a
         better PSNR), exponential (× factor each epoch from epoch `start` on), step (× factor
         every `every` epochs) or one_cycle (up to lr and down to final_lr).
-    warmup: steps at the beginning in which it rises from nearly 0.
+    warmup: steps at the beginning in which it rises from nearly 0; not for plateau and one_cycle.
     """
 
     name: str = "cosine"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +50,12 @@ class Prepared:
     def trained_on(self) -> Collection[str]:
         """What an evaluation compares with its own data: sequences, or frames of them."""
         return self.split.train if self.split else {pair.sequence for pair in self.train}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the names of what trains and what validates."""
+        names = [[pair.name for pair in pairs] for pairs in (self.train, self.val)]
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def prepare_pairs(config: DataConfig) -> Prepared:
@@ -206,6 +214,10 @@ class RestorationData(LightningDataModule):
         for stage in (first_stage(config), *config.stages):
             self._samples(stage)  # raises what is wrong before anything is begun
 
+    def batch_samples(self, epoch: int, ranks: int) -> int:
+        """How many samples of an epoch are in a batch, over all ranks."""
+        return stage_at(self.config, epoch, self.epochs).batch_size * ranks
+
     def train_samples(self, epoch: int) -> Samples:
         """The samples of an epoch's stage."""
         return self._samples(stage_at(self.config, epoch, self.epochs))
@@ -229,7 +241,7 @@ class RestorationData(LightningDataModule):
         stage = stage_at(self.config, epoch, self.epochs)
         samples = self.train_samples(epoch)
         ranks = trainer.world_size
-        seen = self.resumed_batches * stage.batch_size * ranks
+        seen = self.resumed_batches * self.batch_samples(epoch, ranks)
         sampler = EpochSampler(len(samples), trainer.global_rank, ranks, self.resumed_epoch, seen)
         return DataLoader(
             samples,  # type: ignore[arg-type]

@@ -98,7 +98,9 @@ def build_schedule(
     if config.name == "one_cycle":
         final = rate / 25 / max(config.final_lr, 1e-12)
         rates = [group["lr"] for group in optimizer.param_groups]
-        return _OneCycle(optimizer, rates, total_steps=steps, final_div_factor=final)
+        return _OneCycle(
+            optimizer, rates, total_steps=steps, final_div_factor=final, cycle_momentum=False
+        )
     curve = _curve(config, rate, steps, epoch_ends)
 
     def factor(step: int) -> float:

@@ -69,12 +69,15 @@ def trained_on_before(weights: str | None) -> list[str] | None:
 
 
 def psnr_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
-    """PSNR in dB of each image N×3×H×W in [0, 1], clamped and rounded to 8 bits; 100 at most."""
+    """PSNR in dB of each image N×3×H×W in [0, 1], clamped and rounded to 8 bits; 100 at most.
+
+    NaN where an image has values that are no numbers.
+    """
     first, second = (image.float().clamp(0, 1).mul(255).round() for image in (restored, sharp))
     error = (first - second).square().mean(dim=(1, 2, 3))
     least = 255**2 * 10 ** (-BEST_PSNR / 10)
     values = 10 * torch.log10(255**2 / error.clamp(min=least))
-    return values.where(error > least, BEST_PSNR)
+    return values.masked_fill(error <= least, BEST_PSNR)
 
 
 def psnr_sums(restored: Tensor, blurred: Tensor, sharp: Tensor) -> Tensor:
@@ -198,12 +201,13 @@ class RestorationModule(LightningModule):
         return loss
 
     def require_finite(self) -> None:
-        """Raise TrainingError when a loss was no number. Waits for the device."""
+        """Raise TrainingError when a loss or an output was no number. Waits for the device."""
         if bool(self._broken):
             raise TrainingError(
-                f"the loss is not a number any more, near step {self.optimizer_steps}; the "
-                "checkpoints before are good: begin a new run from best.safetensors "
-                "(--network.weights) with a lower --optimizer.lr or --trainer.gradient_clip 1"
+                "the loss or what the network returns is not a number any more, near step "
+                f"{self.optimizer_steps}; the checkpoints before are good: begin a new run from "
+                "best.safetensors (--network.weights) with a lower --optimizer.lr or "
+                "--trainer.gradient_clip 1"
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -257,6 +261,7 @@ class RestorationModule(LightningModule):
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         blurred, sharp = self.batch_images(batch)
         restored = self.evaluated(blurred)
+        self._broken = self._broken | ~torch.isfinite(restored).all()
         restored, blurred, sharp = (self.to_unit(i) for i in (restored, blurred, sharp))
         place = index * self.trainer.world_size + self.trainer.global_rank
         samples = len(self.trainer.datamodule.val_samples)  # type: ignore[attr-defined]

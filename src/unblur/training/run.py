@@ -141,6 +141,8 @@ def _check_numbers(recipe: Recipe) -> None:
         raise ConfigError(f"seed must be below 2^32, got {recipe.seed}")
     if schedule.name == "plateau" and not 0 < schedule.factor < 1:
         raise ConfigError(f"schedule.factor must lie between 0 and 1, got {schedule.factor:g}")
+    if schedule.warmup and schedule.name in ("plateau", "one_cycle"):
+        raise ConfigError(f"schedule.warmup is not for {schedule.name}; leave it out")
     if not 0 < recipe.optimizer.rho < 1:
         raise ConfigError(f"optimizer.rho must lie between 0 and 1, got {recipe.optimizer.rho:g}")
     if ".." in Path(recipe.name).parts or Path(recipe.name).is_absolute():
@@ -235,12 +237,8 @@ def train(
     module = kind(recipe, plan.network, plan.steps, plan.epoch_ends)
     if checkpoint is not None:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        data.resumed_epoch, data.resumed_batches = content["progress"]
-        past_end = data.resumed_epoch >= recipe.trainer.max_epochs
-        if past_end or content["optimizer_steps"] >= plan.steps:
-            raise TrainingError(
-                f"{folder}: has finished its training; raise trainer.max_epochs or max_steps"
-            )
+        _check_resumed(folder, plan, content)
+        data.resumed_epoch, data.resumed_batches = _progress(plan, data, content)
         del content
     console = Console(plan.steps)
     metrics = Metrics(folder / "metrics.csv", recipe.trainer.log_every, [console.show, *listeners])
@@ -248,8 +246,7 @@ def train(
         folder / "checkpoints",
         recipe.trainer.checkpoint_seconds,
         recipe.trainer.keep_every,
-        plan.pairs.split,
-        plan.pairs.trained_on,
+        data,
         plan.before,
     )
     trainer = _trainer(recipe, folder, metrics, checkpoints, is_first)
@@ -271,6 +268,36 @@ def train(
     return folder
 
 
+def _check_resumed(folder: Path, plan: Plan, content: dict[str, Any]) -> None:
+    """Raise TrainingError for a run that has nothing to go on with, or other data than it had."""
+    past_end = content["progress"][0] >= plan.recipe.trainer.max_epochs
+    if past_end or content["optimizer_steps"] >= plan.steps:
+        raise TrainingError(
+            f"{folder}: has finished its training; raise trainer.max_epochs or max_steps"
+        )
+    if content.get("data", plan.pairs.digest) != plan.pairs.digest:
+        raise TrainingError(
+            f"{folder}: its data has changed since it began, so that what validates now may have "
+            "been trained on; put the data back as it was, or begin a new run from its weights "
+            "with --network.weights"
+        )
+
+
+def _progress(plan: Plan, data: RestorationData, content: dict[str, Any]) -> tuple[int, int]:
+    """The epoch that a checkpoint lies in, and as many of its batches as now hold what it saw."""
+    epoch, batches = content["progress"]
+    now = data.batch_samples(epoch, plan.ranks)
+    before = content.get("batch_samples", now)
+    if before == now:
+        return epoch, batches
+    settings = plan.recipe.trainer
+    last = epoch_steps(
+        plan.recipe.data, len(plan.pairs.train), settings.max_epochs, plan.ranks
+    )[epoch] - 1  # fmt: skip
+    batches = min(batches * before // now, last)
+    return epoch, batches - batches % settings.accumulate
+
+
 def _quieten() -> None:
     """Leave out Lightning's remarks on devices, its advertisements and its advice."""
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -284,7 +311,11 @@ def _fit(
 ) -> None:
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except (TrainingError, ConfigError, DataError):
+    except DataError as error:
+        # Of another process it comes with that process's traceback, which ends with what it says.
+        last = str(error).strip().splitlines()[-1]
+        raise DataError(last.removeprefix(f"{DataError.__module__}.DataError: ")) from error
+    except (TrainingError, ConfigError):
         raise
     except SystemExit:
         if trainer.interrupted:  # Lightning's own way to end after Ctrl-C

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -25,13 +26,15 @@ from unblur.registry import ConfigError, unknown
 from unblur.training.config import Recipe
 from unblur.training.data import RestorationData
 from unblur.training.errors import TrainingError
-from unblur.training.recipe import overridden
+from unblur.training.recipe import overridden, settings_of
 from unblur.training.reports import Row
 from unblur.training.restoration import psnr_means, psnr_sums
 from unblur.training.run import SUMMARY_FILE, plan_training, read_run, train
 from unblur.yaml_files import read_yaml
 
 _SAMPLERS = ("tpe", "random", "grid")
+# Settings that make no difference to what a trial comes to.
+_NO_MATTER = ("output", "tensorboard", "wandb", "data.root", "data.workers", "data.cache")
 # A trial that failed counts: its settings did not work.
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -106,9 +109,7 @@ def search(
         wanted = trials
         if space.sampler == "grid":
             wanted = min(trials, math.prod(len(values) for values in phase.values()))
-        name = f"{recipe.name}-{number}"
-        study = _study(name, url, space, phase)
-        study.set_user_attr("fixed", best)
+        study = _study(recipe, space, number, url, best)
         _run_trials(recipe, space, number, url, wanted, jobs, best)
         finished = study.get_trials(states=(TrialState.COMPLETE,))
         if not finished:
@@ -126,7 +127,11 @@ def _first(choice: Any) -> Any:
     return choice["log"][0] if "log" in choice else choice["low"]
 
 
-def _study(name: str, url: str, space: Space, phase: dict[str, Any]) -> optuna.Study:
+def _study(
+    recipe: Recipe, space: Space, number: int, url: str, fixed: dict[str, Any]
+) -> optuna.Study:
+    """The study of a phase, of its own for each best of the phases before."""
+    phase = space.phases[number - 1]
     sampler: BaseSampler
     match space.sampler:
         case "grid":
@@ -136,6 +141,9 @@ def _study(name: str, url: str, space: Space, phase: dict[str, Any]) -> optuna.S
         case _:
             sampler = TPESampler()
     pruner = optuna.pruners.MedianPruner(3, 2) if space.pruning else optuna.pruners.NopPruner()
+    name = f"{recipe.name}-{number}"
+    if fixed:
+        name += "-" + hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:8]
     try:
         study = optuna.create_study(
             study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="maximize",
@@ -144,15 +152,28 @@ def _study(name: str, url: str, space: Space, phase: dict[str, Any]) -> optuna.S
     except (ImportError, SQLAlchemyError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--storage {url}: cannot be used ({reason})") from error
-    before = study.user_attrs.get("phase")
-    if before is None:
-        study.set_user_attr("phase", phase)
-    elif before != phase:
-        raise ConfigError(
-            f"the study {name} in {url} has searched {before}; a search of other parameters "
-            "needs another --name or --output"
-        )
+    settings = settings_of(recipe)
+    searched = {
+        "phase": phase,
+        "fixed": fixed,
+        "recipe": {key: settings[key] for key in sorted(settings) if key not in _NO_MATTER},
+    }
+    for what, now in searched.items():
+        before = study.user_attrs.get(what)
+        if before is None:
+            study.set_user_attr(what, now)
+        elif before != json.loads(json.dumps(now)):
+            raise ConfigError(
+                f"the study {name} in {url} has searched {_difference(before, now)}; another "
+                "search needs another --name or --output"
+            )
     return study
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    names = sorted(before.keys() | now.keys())
+    changed = [key for key in names if before.get(key) != now.get(key)]
+    return ", ".join(f"{key} {before.get(key)}" for key in changed[:3])
 
 
 def _run_trials(
@@ -162,7 +183,7 @@ def _run_trials(
     if jobs == 1:
         _work(recipe, space, number, url, trials, fixed)
         return
-    study = _study(f"{recipe.name}-{number}", url, space, space.phases[number - 1])
+    study = _study(recipe, space, number, url, fixed)
     left = trials - len(study.get_trials(deepcopy=False, states=_COUNTED))
     context = multiprocessing.get_context("spawn")
     shares = [left // jobs + (job < left % jobs) for job in range(jobs)]
@@ -186,7 +207,7 @@ def _work(
     """Take trials from the study until it has enough; at most `share` of them here."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     phase = space.phases[number - 1]
-    study = _study(f"{recipe.name}-{number}", url, space, phase)
+    study = _study(recipe, space, number, url, fixed)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {name: _suggest(trial, name, choice) for name, choice in phase.items()}
