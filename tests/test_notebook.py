@@ -55,6 +55,10 @@ def test_pictures_are_compared(scene: np.ndarray, tmp_path: Path) -> None:
         page = shown._repr_html_()
         assert page.count("data:image/png;base64,") == 2
         assert 'type="range"' in page
+    wide = part[:, :, 0].astype(np.uint16) * 257
+    page = unblur.compare(Image.fromarray(wide), wide)._repr_html_()
+    first, second = re.findall('base64,([^"]+)"', page)
+    assert first == second
     with pytest.raises(ValueError, match="only pictures of one size"):
         unblur.compare(part, part[:, 1:])
     with pytest.raises(ImageError, match="no such file"):

@@ -75,6 +75,8 @@ def _photo(image: Any) -> Photo:
         return read_photo(image)
     if isinstance(image, bytes | bytearray):
         return read_photo(bytes(image))
+    if isinstance(image, Image.Image) and image.mode.startswith("I;16"):
+        return Photo(np.asarray(image).astype(np.uint16))  # in the machine's order of bytes
     if isinstance(image, Image.Image):
         return Photo(np.asarray(image if image.mode == "L" else image.convert("RGB")))
     pixels: NDArray[Any] = np.asarray(image)

@@ -238,12 +238,47 @@ def test_places_that_are_none(archive: Path, tmp_path: Path) -> None:
         (archive, archive / "sharp", "lies in the source"),
         (archive, f"{archive.parent}/./archive", "lies in the source"),
         (archive, link, "lies in the source"),
+        (archive / "0", archive, "the source lies in it"),
         ("nothing://bucket", tmp_path / "r", "cannot be opened"),
     ):
         with pytest.raises(BulkError, match=message):
             plan_bulk(str(source), str(destination), Settings())
         assert unblur(source, destination).exit_code == 2
     assert unblur(archive, tmp_path / "r", "--engine", "spark").exit_code == 2
+
+
+def test_nothing_of_others_is_replaced(archive: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    mine = results / "1" / "1.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    (results / "other.jpg").write_bytes(b"no result has this name")
+    with pytest.raises(BulkError, match=r"holds other photos .* such as 1/1\.jpg"):
+        plan_bulk(str(archive), str(results), Settings())
+    assert outputs(results) == {"1/1.jpg", "other.jpg"}
+    assert not (results / "_unblur").exists()
+    mine.unlink()
+    assert plan_bulk(str(archive), str(results), Settings()).names
+
+
+def test_two_photos_do_not_become_one(tmp_path: Path, scene: np.ndarray) -> None:
+    source, results = tmp_path / "source", tmp_path / "results"
+    source.mkdir()
+    for name, kind, level in (("a.jpg", "JPEG", 250), ("a.jpg.webp", "WEBP", 5)):
+        Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(source / name, kind)
+    made = unblur(source, results, "--format", "webp", "--workers", 1, "--runtime", "onnxruntime")
+    assert made.exit_code == 1
+    assert "a.jpg: its result would have the name of another photo's, a.jpg.webp" in made.output
+    assert outputs(results) == {"a.jpg.webp"}
+    assert read_photo(results / "a.jpg.webp").pixels.max() < 30
+
+
+def test_a_device_that_is_not_there(archive: Path, tmp_path: Path) -> None:
+    made = unblur(archive, tmp_path / "r", "--runtime", "onnxruntime", "--device", "cuda:7")
+    assert made.exit_code != 0
+    assert "cuda:7" in made.output
+    assert "crashed" not in made.output
+    assert outputs(tmp_path / "r") == set()
 
 
 def test_names_of_outputs() -> None:

@@ -402,6 +402,14 @@ def test_a_clip_that_was_cut_off(clip: Maker) -> None:
     assert "frames are missing" in result.output
 
 
+def test_frames_that_are_shown_for_long_are_not_missing(clip: Maker) -> None:
+    # As screen recordings are: a tenth of a second each, then a second each.
+    path = clip("c.mkv", frames=30, sound=False, pts=lambda i: i if i < 20 else 10 * i - 180)
+    result = unblur(path, "--strength", "0")
+    assert result.exit_code == 0, result.output
+    assert "missing" not in result.output
+
+
 def test_options_that_do_not_fit(clip: Maker, photos: Path) -> None:
     path = clip(frames=2)
     photo = photos / "p0.png"

@@ -325,6 +325,8 @@ def test_slow_and_leaving_clients(live: Callable[..., int], large: bytes, photo:
         assert time.monotonic() - began < 4
     with connect(port, f"Content-Length: {len(large)}", large[: len(large) // 2]):
         pass  # gone in the middle of the upload
+    while pending(port):
+        time.sleep(0.01)
     leaving = connect(port, f"Content-Length: {len(large)}", large)
     deadline = time.monotonic() + 10
     while not pending(port) and time.monotonic() < deadline:
@@ -334,6 +336,19 @@ def test_slow_and_leaving_clients(live: Callable[..., int], large: bytes, photo:
     while pending(port) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert pending(port) == 0
+    assert httpx.post(f"http://127.0.0.1:{port}/v1/deblur", content=photo).status_code == 200
+
+
+def test_uploads_take_places_of_the_queue(live: Callable[..., int], photo: bytes) -> None:
+    port = live(Limits(idle_seconds=1.0, workers=1, waiting=1))
+    with connect(port, "Content-Length: 1000", b"a"), connect(port, "Content-Length: 1000", b"a"):
+        while pending(port) < 2:
+            time.sleep(0.01)
+        refused = httpx.post(f"http://127.0.0.1:{port}/v1/deblur", content=photo)
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+    while pending(port):  # what was not sent is not waited for
+        time.sleep(0.01)
     assert httpx.post(f"http://127.0.0.1:{port}/v1/deblur", content=photo).status_code == 200
 
 

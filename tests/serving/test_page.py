@@ -202,6 +202,22 @@ def test_several_photos_and_what_is_refused(
     assert seen.page.locator("#photos li").count() == 4
 
 
+def test_what_fails_with_some_settings_is_redone_with_others(
+    visit: Callable[..., Visit], scene: np.ndarray, tmp_path: Path
+) -> None:
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.tile(scene[:24, :960], (1, 18, 1))).save(wide)
+    seen = visit()
+    seen.page.select_option("#format", "webp")  # which holds 16,383 pixels a side
+    seen.pick(wide)
+    seen.rows("failed").wait_for(timeout=30_000)
+    assert "16383" in seen.rows("failed").inner_text()
+    assert not seen.page.locator("#redo").is_visible()
+    seen.page.select_option("#format", "png")
+    seen.page.click("#redo")
+    seen.rows("done").wait_for(timeout=30_000)
+
+
 @pytest.mark.parametrize(("kind", "event"), [("drop", "DragEvent"), ("paste", "ClipboardEvent")])
 def test_dropped_and_pasted(
     kind: str, event: str, visit: Callable[..., Visit], photo: Path

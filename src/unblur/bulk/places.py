@@ -48,16 +48,17 @@ class Place:
         same_kind = system.type_name == its_system.type_name
         return same_kind and f"{its_base.rstrip('/')}/".startswith(f"{base.rstrip('/')}/")
 
-    def photos(self) -> Iterator[str]:
+    def photos(self, missing_ok: bool = False) -> Iterator[str]:
         """The names of all photos below, relative to the place, without hidden ones.
 
-        Raises BulkError.
+        missing_ok: a place that does not exist holds none. Raises BulkError.
         """
         system, base = self._open()
         if system.get_file_info(base).type == arrow.FileType.File:
             raise BulkError(f"{self.address}: is a file; name the folder that it lies in")
         try:
-            found = system.get_file_info(arrow.FileSelector(base, recursive=True))
+            selector = arrow.FileSelector(base, allow_not_found=missing_ok, recursive=True)
+            found = system.get_file_info(selector)
         except (OSError, NotADirectoryError) as error:
             raise BulkError(f"{self.address}: cannot be listed ({_said(error)})") from error
         for info in sorted(found, key=lambda each: each.path):

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from unblur.bulk.errors import BulkError
 from unblur.bulk.places import OWN_FOLDER, Place
-from unblur.bulk.work import PARTS, SCHEMA, Settings, Worker
+from unblur.bulk.work import PARTS, SCHEMA, Settings, Worker, output_name
 from unblur.hardware import cores
+from unblur.inference.deblurrer import Deblurrer
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.onnx import read_card
 
@@ -64,11 +65,13 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
     """List the photos of a source that are not in the destination's manifest yet.
 
     Raises BulkError for places that cannot be used, and for a destination that holds the results
-    of other settings; ModelError.
+    of other settings, or files of other origin where results belong; ModelError.
     """
-    if Place(source).contains(Place(destination)):
-        raise BulkError(f"{destination}: lies in the source; name another place for the results")
     target = Place(destination)
+    if Place(source).contains(target):
+        raise BulkError(f"{destination}: lies in the source; name another place for the results")
+    if target.contains(Place(source)):
+        raise BulkError(f"{destination}: the source lies in it; name another place for the results")
     about = settings.about(read_card(find_model(settings.model)).weights_sha256)
     try:
         if target.exists(_SETTINGS):
@@ -81,6 +84,8 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
                     "place, or the same settings"
                 )
         names = list(Place(source).photos())
+        if not target.exists(_SETTINGS):
+            _require_free(target, names, settings)
         target.write(_SETTINGS, json.dumps(about).encode())
         rows = read_rows(target)
     except (OSError, ValueError) as error:
@@ -88,6 +93,18 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
     done = {row["input"] for row in rows if row["status"] == "ok"}
     left = [name for name in names if name not in done]
     return Plan(source, destination, settings, left, len(names) - len(left), names)
+
+
+def _require_free(target: Place, names: list[str], settings: Settings) -> None:
+    """Raise BulkError where results would replace what this command has not made."""
+    taken = set(target.photos(missing_ok=True)).intersection(
+        output_name(name, settings.format) for name in names
+    )
+    if taken:
+        raise BulkError(
+            f"{target.address}: holds other photos where results belong, such as {min(taken)}; "
+            "name another place for the results"
+        )
 
 
 def run_bulk(
@@ -127,6 +144,9 @@ def _local(
     plan: Plan, batches: Sequence[list[str]], workers: int | None, _: str | None
 ) -> Iterator[int]:
     """Processes of this machine; what is in work when one of them dies does not come back."""
+    settings = plan.settings
+    # Said once what is wrong with them, before any process is started.
+    Deblurrer(settings.model, settings.runtime, settings.device, threads=settings.threads)
     size = workers or cores()
     left = iter(batches)
     over = False
@@ -136,7 +156,7 @@ def _local(
             size,
             mp_context=get_context("spawn"),
             initializer=_begin,
-            initargs=(plan.source, plan.destination, plan.settings),
+            initargs=(plan.source, plan.destination, settings),
         )
         try:
             running: set[Future[int]] = set()

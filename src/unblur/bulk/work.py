@@ -68,7 +68,7 @@ class Settings:
 
 def output_name(name: str, format_: str | None) -> str:
     """Where a photo's result goes: its own name, with another extension after it where the format
-    is another one, so that no two inputs have the same."""
+    is another one."""
     read_as = format_of(PurePosixPath(name)) or "PNG"
     written = parse_format(format_) if format_ else output_format(read_as)
     return name if written.name == read_as else f"{name}{written.extension}"
@@ -115,6 +115,11 @@ class Worker:
 
     def _restore(self, name: str) -> dict[str, Any]:
         settings = self._settings
+        output = output_name(name, settings.format)
+        if output != name and self._source.exists(output):
+            raise ImageError(
+                f"{name}: its result would have the name of another photo's, {output}; rename one"
+            )
         content = self._source.read(name, settings.max_bytes)
         photo = read_photo(content, settings.max_pixels, name)
         promised = format_of(PurePosixPath(name))
@@ -122,7 +127,6 @@ class Worker:
             raise ImageError(f"{name}: mislabelled, this is a {photo.format} image")
         restored = self._deblurrer.restore_photo(photo, settings.strength)
         written = parse_format(settings.format) if settings.format else None
-        output = output_name(name, settings.format)
         self._destination.write(output, encode_photo(restored, written, settings.quality))
         size = {"width": photo.width, "height": photo.height}
         return {"output": output, "status": "ok", **size}

@@ -104,13 +104,16 @@ def _open(av: Any, path: Path) -> Any:
 class VideoReader:
     """A clip that is open for reading.
 
-    damaged: packets that could not be decoded so far. Raises ImageError for what is no clip of
+    damaged: packets that could not be decoded so far. reached, longest: the time of the last frame
+    that was given out, and the longest between two. Raises ImageError for what is no clip of
     standard dynamic range.
     """
 
     def __init__(self, path: Path, max_pixels: int) -> None:
         self._av = require_av(str(path))
         self.path, self.damaged = path, 0
+        self.reached: int | None = None
+        self.longest = 0
         try:
             self._container = _open(self._av, path)
         except FileNotFoundError:
@@ -179,6 +182,21 @@ class VideoReader:
             rotation=int(self._first.rotation),
         )
 
+    def missing(self, frames: int) -> int:
+        """About how many frames a clip should have had besides these, all that it gave out.
+
+        Some containers do not count them; there the time that is not reached tells, as frames may
+        be shown for any time.
+        """
+        if self.stream.frames:
+            return max(0, int(self.stream.frames) - frames)
+        if self.reached is None:
+            return self.damaged
+        left = self.info.seconds - float((self.reached - self.start) * self.stream.time_base)
+        if left <= 2 * float(max(self.longest, self.step) * self.stream.time_base):
+            return self.damaged
+        return max(self.damaged, round(left * float(self.rate)))
+
     @property
     def others(self) -> list[Any]:
         """The streams that are no video of this clip: sound, subtitles, covers, data."""
@@ -240,6 +258,9 @@ class VideoReader:
             for pts, frame in found:
                 if pts >= last:
                     return
+                if self.reached is not None:
+                    self.longest = max(self.longest, pts - self.reached)
+                self.reached = pts
                 rgb = frame.reformat(format=format_, **conversion)
                 yield Frame(pts, int(frame.duration or 0), rgb.to_ndarray())
 

@@ -120,7 +120,7 @@ def restore_video(
         info = reader.info
         frames = sum(segment["frames"] for segment in segments.done)
         whole = options.start is None and options.duration is None
-        missing = info.frames - frames if whole else reader.damaged
+        missing = reader.missing(frames) if whole else reader.damaged
         if missing <= _HEADERS_ERR * frames:
             missing = 0
         return VideoResult(info.width, info.height, frames, flicker.levels, missing)

@@ -122,7 +122,8 @@ class Health(BaseModel):
 
 
 class JobState(BaseModel):
-    """A job: waiting, running (progress from 0 to 1), done or failed (error says why).
+    """A job: waiting, running (progress from 0 to 1), done or failed (error says why, and status
+    is what /v1/deblur would have answered with).
 
     blur: how blurred the photo was judged, as the σ in pixels of the Gaussian most like what was
     undone; change: by how many of 255 levels a value changed on average; verdict: sharper, no
@@ -140,6 +141,7 @@ class JobState(BaseModel):
     change: float | None = None
     verdict: Verdict | None = None
     error: str | None = None
+    status: int | None = None
 
 
 def create_app(
@@ -221,19 +223,19 @@ def create_app(
 
     async def accept(request: Request, asked: Wish) -> Task:
         """The task that a request's photo makes, queued."""
-        engine.require_room()  # before an upload that would be in vain
-        upload = await receive_photo(request)
-        try:
-            _, width, height = await asyncio.to_thread(check_photo, upload, limits.max_pixels)
-            task = Task(upload, asked, width * height / 1e6)
-            engine.submit(task)
-        except ImageError as error:
-            upload.close()
-            raise refusal_of(error) from None
-        except BaseException:
-            upload.close()
-            raise
-        return task
+        with engine.room():  # taken before an upload that would be in vain
+            upload = await receive_photo(request)
+            try:
+                _, width, height = await asyncio.to_thread(check_photo, upload, limits.max_pixels)
+                task = Task(upload, asked, width * height / 1e6)
+                engine.submit(task)
+            except ImageError as error:
+                upload.close()
+                raise refusal_of(error) from None
+            except BaseException:
+                upload.close()
+                raise
+            return task
 
     @app.post(
         "/v1/deblur",
@@ -498,4 +500,5 @@ def _state(name: str, task: Task) -> JobState:
         change=None if task.judged is None else task.judged.change,
         verdict=None if task.judged is None else task.judged.verdict,
         error=None if task.error is None else task.error.detail,
+        status=None if task.error is None else task.error.status,
     )

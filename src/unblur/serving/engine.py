@@ -6,8 +6,9 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
@@ -112,15 +113,28 @@ class Engine:
 
     @property
     def pending(self) -> int:
-        """Photos that wait or are in work."""
+        """Photos that are being sent, wait or are in work."""
         return self._pending
 
     @property
     def running(self) -> int:
         return self._running
 
-    def require_room(self) -> None:
-        """Raise RefusedError (429) when the queue is full."""
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """A place in the queue, from before the upload on, for one task that is submitted within.
+
+        Raises RefusedError (429) when the queue is full. What is raised within frees the place.
+        """
+        self._take()
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._pending -= 1
+            raise
+
+    def _take(self) -> None:
         with self._lock:
             if self._pending >= self.limits.waiting + self.limits.workers:
                 left = self._rate * self._queued_megapixels / self.limits.workers
@@ -130,21 +144,19 @@ class Engine:
                     f"too many photos are waiting; try again in {after} s",
                     {"Retry-After": after},
                 )
+            self._pending += 1
 
     def submit(self, task: Task) -> None:
-        """Queue a task; its future ends when it is done, failed or given up.
+        """Queue a task in a `room`; its future ends when it is done, failed or given up.
 
         Raises RefusedError.
         """
-        self.require_room()
-        with self._lock:
-            self._pending += 1
-            self._queued_megapixels += task.megapixels
         try:
             task.future = self._pool.submit(self._work, task)
         except RuntimeError:
-            self._leave(task)
             raise RefusedError(503, "the server is shutting down") from None
+        with self._lock:
+            self._queued_megapixels += task.megapixels
         task.future.add_done_callback(lambda _: self._leave(task))
 
     def close(self) -> None:

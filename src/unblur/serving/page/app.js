@@ -145,14 +145,15 @@ async function restore(photo) {
       await pause(POLL);
       job = await (await ask(`v1/jobs/${job.id}`)).json();
     }
-    if (job && job.state === "failed") throw new Refusal(422, job.error);
+    if (job && job.state === "failed") throw new Refusal(job.status, job.error);
     const part = async (name) => await (await ask(`v1/jobs/${job.id}/${name}`)).blob();
     if (job && current()) await receive(photo, job, part, shows, asked.has("pictures"), current);
     if (job) ask(`v1/jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
   } catch (error) {
     if (current()) {
       photo.error = error instanceof Refusal ? error.message : `unexpected: ${error.message}`;
-      photo.hopeless = [413, 422].includes(error.status);
+      photo.hopeless = error.status === 413;
+      photo.refused = error.status === 422; // as it is, or with these settings
       photo.state = "failed";
     }
   }
@@ -204,7 +205,7 @@ function forget(photo) {
 
 // With other settings, or after a failure that may pass.
 function canBeRedone(photo) {
-  if (photo.state === "failed") return !photo.hopeless;
+  if (photo.state === "failed" && !photo.refused) return !photo.hopeless;
   if (!photo.settings) return false;
   return JSON.stringify(photo.settings) !== JSON.stringify(settings());
 }
