@@ -23,12 +23,12 @@ _DEFAULT_DURATION = 100  # milliseconds, what browsers take for none
 @dataclass(frozen=True)
 class Animation:
     """Frames, H×W×4 uint8 with alpha, each shown for some milliseconds, all `loop` times (0: for
-    ever)."""
+    ever; None: a GIF that does not say, which is shown once)."""
 
     format: str
     frames: list[NDArray[np.uint8]]
     durations: list[int]
-    loop: int
+    loop: int | None
     info: dict[str, Any]
 
 
@@ -56,8 +56,7 @@ def read_animation(path: Path, max_pixels: int) -> Animation:
                 frames.append(np.asarray(frame.convert("RGBA")))
                 durations.append(int(frame.info.get("duration") or _DEFAULT_DURATION))
             kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "xmp")}
-            # A GIF without the entry is shown once.
-            loop = int(image.info.get("loop", 1 if image.format == "GIF" else 0))
+            loop = image.info.get("loop", None if image.format == "GIF" else 0)
             return Animation(str(image.format), frames, durations, loop, kept)
     except ImageError:
         raise
@@ -69,13 +68,14 @@ def encode_animation(
     animation: Animation, frames: Iterator[NDArray[np.uint8]], quality: int | None = None
 ) -> bytes:
     """The bytes of an animation like another one, with other frames. quality: of WebP."""
-    pictures = (Image.fromarray(frame) for frame in frames)
     options: dict[str, Any] = dict(animation.info)
     if animation.format == "GIF":
+        pictures = (_in_few_colours(frame) for frame in frames)
         options |= {"disposal": 2, "optimize": False}
-        if animation.loop != 1:
+        if animation.loop is not None:
             options["loop"] = animation.loop
     else:
+        pictures = (Image.fromarray(frame) for frame in frames)
         options |= {"loop": animation.loop, "lossless": quality == 100}
         options["quality"] = quality or _DEFAULT_QUALITY
     first = next(pictures)
@@ -89,3 +89,19 @@ def encode_animation(
         **options,
     )
     return buffer.getvalue()
+
+
+def _in_few_colours(frame: NDArray[np.uint8]) -> Image.Image:
+    """A frame as GIFs have it: 256 colours, of which one is transparent where it is needed.
+
+    Pillow would look for the colours of one with alpha in a hurry, at a cost of 7 dB.
+    """
+    opaque, colours = frame[:, :, 3] >= 128, frame[:, :, :3].copy()
+    if opaque.all():
+        return Image.fromarray(colours).quantize(256)
+    colours[~opaque] = colours[opaque][0] if opaque.any() else 0  # nobody sees them
+    few = Image.fromarray(colours).quantize(255)
+    picture = Image.fromarray(np.where(opaque, np.asarray(few), 255).astype(np.uint8), "P")
+    picture.putpalette(few.getpalette() or [])
+    picture.info["transparency"] = 255
+    return picture
