@@ -24,6 +24,7 @@ from unblur.imaging import (
     read_photo,
     write_photo,
 )
+from unblur.imaging.exif import Entry, read_directory
 from unblur.imaging.metadata import metadata_of
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -46,6 +47,12 @@ def exif(orientation: int = 1, size: tuple[int, int] | None = None) -> Image.Exi
     if size:
         details[0xA002], details[0xA003] = size
     tags.get_ifd(0x8825)[LATITUDE] = (52.0, 30.0, 0.0)
+    return tags
+
+
+def tags_of(photo: Photo) -> Image.Exif:
+    tags = Image.Exif()
+    tags.load(photo.metadata.exif)
     return tags
 
 
@@ -193,15 +200,12 @@ def test_exif_of_sixteen_bit_files_is_kept(scene: np.ndarray, extension: str) ->
     again = read_photo(encode_photo(photo))
     assert np.array_equal(again.pixels, wide)
     assert again.metadata.icc_profile == SRGB
-    tags = Image.Exif()
-    tags.load(again.metadata.exif)
+    tags = tags_of(again)
     assert tags[MAKE] == "Testcam"
     assert float(tags.get_ifd(0x8769)[EXPOSURE]) == 0.125
     # And once more, since a second pass must not lose what the first kept.
     third = read_photo(encode_photo(replace(again, pixels=wide)))
-    tags = Image.Exif()
-    tags.load(third.metadata.exif)
-    assert float(tags.get_ifd(0x8769)[EXPOSURE]) == 0.125
+    assert float(tags_of(third).get_ifd(0x8769)[EXPOSURE]) == 0.125
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -219,28 +223,141 @@ def test_the_gamma_of_a_png_is_kept(scene: np.ndarray, wide: bool) -> None:
     assert b"gAMA" not in encode_photo(Photo(part, format="PNG", metadata=with_profile))
 
 
+def directory(order: str, *entries: tuple[int, int, int, bytes], following: int = 0) -> bytes:
+    """A directory of tags as TIFF lays it out: tag, type, count, and four bytes."""
+    rows = [struct.pack(order + "HHI4s", *entry) for entry in entries]
+    return (
+        struct.pack(order + "H", len(rows)) + b"".join(rows) + struct.pack(order + "I", following)
+    )
+
+
+def camera_block(order: str, width: int, height: int) -> tuple[bytes, dict[str, bytes]]:
+    """EXIF as a camera writes it, turned by 90°, and what of it must stay: not all is decoded."""
+    text, short, long, rational, undefined = 2, 3, 4, 5, 7
+    kept = {
+        "artist": "© Jürgen Groß, 字\0".encode(),
+        "note": b"Maker\0\0\1" + bytes(range(256)),
+        "comment": b"UNICODE\0" + "größer".encode("utf-16-le"),
+        "exposure": struct.pack(order + "II", 1, 30),
+        "latitude": struct.pack(order + "6I", 52, 1, 30, 1, 1234, 100),
+        "version": b"R98\0",
+    }
+    header = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
+    sizes = [struct.pack(order + "I", side) for side in (width, height)]
+
+    def pointer(place: int) -> bytes:
+        return struct.pack(order + "I", place)
+
+    values_at = 8 + (2 + 4 * 12 + 4) + (2 + 6 * 12 + 4) + (2 + 12 + 4) + (2 + 12 + 4) + (2 + 12 + 4)
+    places, values = {}, b""
+    for name in ("artist", "note", "comment", "exposure", "latitude"):
+        places[name] = pointer(values_at + len(values))
+        values += kept[name] + bytes(len(kept[name]) % 2)
+    details_at = 8 + 2 + 4 * 12 + 4
+    gps_at = details_at + 2 + 6 * 12 + 4
+    interoperability_at, thumbnail_at = gps_at + 18, gps_at + 36
+    block = header
+    block += directory(
+        order,
+        (0x0112, short, 1, struct.pack(order + "HH", 6, 0)),
+        (0x013B, text, len(kept["artist"]), places["artist"]),
+        (0x8769, long, 1, pointer(details_at)),
+        (0x8825, long, 1, pointer(gps_at)),
+        following=thumbnail_at,
+    )
+    block += directory(
+        order,
+        (0x829A, rational, 1, places["exposure"]),
+        (0x927C, undefined, len(kept["note"]), places["note"]),
+        (0x9286, undefined, len(kept["comment"]), places["comment"]),
+        (0xA002, long, 1, sizes[0]),
+        (0xA003, long, 1, sizes[1]),
+        (0xA005, long, 1, pointer(interoperability_at)),
+    )
+    block += directory(order, (2, rational, 3, places["latitude"]))
+    block += directory(order, (1, text, 4, kept["version"]))
+    block += directory(order, (0x0103, short, 1, struct.pack(order + "HH", 6, 0)))
+    assert len(block) == values_at
+    return b"Exif\0\0" + block + values, kept
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "avif", "tif"])
+def test_what_a_camera_tells_stays_byte_for_byte(extension: str, order: str) -> None:
+    block, kept = camera_block(order, 60, 40)
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, "JPEG", exif=block)
+    photo = read_photo(buffer.getvalue())
+    assert (photo.width, photo.height) == (40, 60)
+    again = read_photo(encode_photo(photo, parse_format(extension)))
+    third = read_photo(encode_photo(again))
+    for read in (photo, again, third):
+        found = read_directory(io.BytesIO(read.metadata.exif.removeprefix(b"Exif\0\0")))
+        details = found[0x8769]
+        assert found[0x013B] == Entry(2, len(kept["artist"]), kept["artist"])
+        assert details[0x927C] == Entry(7, len(kept["note"]), kept["note"])
+        assert details[0x9286] == Entry(7, len(kept["comment"]), kept["comment"])
+        assert details[0xA005] == {1: Entry(2, 4, kept["version"])}
+        tags = tags_of(read)
+        assert tags.get(0x0112, 1) == 1
+        assert float(tags.get_ifd(0x8769)[EXPOSURE]) == pytest.approx(1 / 30)
+        assert tuple(map(float, tags.get_ifd(0x8825)[LATITUDE])) == (52.0, 30.0, 12.34)
+        assert [tags.get_ifd(0x8769)[tag] for tag in (0xA002, 0xA003)] == [40, 60]
+        assert not tags.get_ifd(1)  # the thumbnail, which shows the photo as it was
+    if extension == "jpg":  # makers' notes point at places in the block
+        changed = [a != b for a, b in zip(block, again.metadata.exif, strict=True)]
+        assert sum(changed) <= 8
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_damaged_exif_spoils_no_photo(data: st.DataObject) -> None:
+    block = bytearray(camera_block(data.draw(st.sampled_from("<>")), 60, 40)[0])
+    end = data.draw(st.integers(6, len(block)))
+    for _ in range(data.draw(st.integers(0, 6))):
+        # Mostly the directories, of which each byte has a meaning.
+        at = data.draw(st.integers(6, 230) | st.integers(6, len(block) - 1))
+        block[at] = data.draw(st.sampled_from([0, 1, 2, 4, 7, 8, 13, 255]) | st.integers(0, 255))
+    extension = data.draw(st.sampled_from(["jpg", "png", "webp", "avif", "tif"]))
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, "JPEG", exif=bytes(block[:end]))
+    photo = read_photo(buffer.getvalue())
+    again = read_photo(encode_photo(photo, parse_format(extension)))
+    assert (again.width, again.height) == (photo.width, photo.height)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_text_of_a_tiff_stays_byte_for_byte(scene: np.ndarray, big: bool) -> None:
+    artist = "© Jürgen".encode()
+    tags = {0x013B: b"X" * len(artist), 0x8769: {EXPOSURE: 0.125}}
+    buffer = io.BytesIO()
+    Image.fromarray(scene[:9, :9]).save(buffer, "TIFF", tiffinfo=tags, big_tiff=big)
+    photo = read_photo(buffer.getvalue().replace(b"X" * len(artist), artist))
+    for extension in ("tif", "jpg"):
+        again = read_photo(encode_photo(photo, parse_format(extension)))
+        assert artist in again.metadata.exif
+        assert float(tags_of(again).get_ifd(0x8769)[EXPOSURE]) == 0.125
+
+
 @pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp", "avif"])
 def test_tags_of_the_wrong_type_do_not_spoil_a_photo(scene: np.ndarray, extension: str) -> None:
-    def directory(*entries: tuple[int, int, int, bytes]) -> bytes:
-        rows = (struct.pack("<HHI4s", *entry) for entry in entries)
-        return struct.pack("<H", len(entries)) + b"".join(rows) + bytes(4)
-
     text, whole, gps = 2, 4, 8 + 2 + 3 * 12 + 4
     block = b"Exif\0\0II*\0\x08\0\0\0" + directory(
+        "<",
         (MAKE, text, 4, b"Abc"),
         (0x0112, text, 2, b"6"),  # Orientation is a number
         (0x8825, whole, 1, struct.pack("<I", gps)),
     )
-    block += directory((1, text, 2, b"N"), (5, text, 2, b"0"))  # AltitudeRef is a byte
+    block += directory("<", (1, text, 2, b"N"), (5, text, 2, b"0"))  # AltitudeRef is a byte
     buffer = io.BytesIO()
     Image.fromarray(scene[:30, :40]).save(buffer, "JPEG", exif=block)
     photo = read_photo(buffer.getvalue())
     assert (photo.width, photo.height) == (40, 30)
     again = read_photo(encode_photo(photo, parse_format(extension)))
-    tags = again.metadata.exif_tags()
+    tags = tags_of(again)
     assert tags[MAKE] == "Abc"
     assert tags.get(0x0112, 1) == 1
-    assert dict(tags.get_ifd(0x8825)) == {1: "N"}
+    assert dict(tags.get_ifd(0x8825)) == {1: "N", 5: "0"}
 
 
 def test_a_tag_of_the_wrong_type_in_a_sixteen_bit_tiff(scene: np.ndarray) -> None:
@@ -391,7 +508,7 @@ def test_no_resolution_is_invented(depth: type, extension: str) -> None:
 def test_implausible_resolutions_are_dropped(value: float) -> None:
     image = Image.new("RGB", (4, 4))
     image.info["dpi"] = (value, 72)
-    assert metadata_of(image).dpi is None
+    assert metadata_of(image, io.BytesIO()).dpi is None
 
 
 def test_a_grey_profile_is_not_put_on_colours() -> None:

@@ -104,14 +104,14 @@ def _read(file: BinaryIO, name: str, path: Path | None, max_pixels: int) -> Phot
                 if format_ == "PNG":
                     image.load()  # EXIF and XMP may stand behind the pixels
                 turn = orientation = orientation_of(image)
-                metadata = metadata_of(image)
+                metadata = metadata_of(image, file)
                 pixels, alpha = _decode_sixteen_bit(file, format_)
             else:
                 before = orientation_of(image)
                 image.load()  # TIFF is turned upright by this
                 turn = orientation_of(image)
                 orientation = before if format_ == "TIFF" else turn
-                converted, metadata = _to_supported_mode(image, metadata_of(image), name)
+                converted, metadata = _to_supported_mode(image, metadata_of(image, file), name)
                 pixels, alpha = _split_alpha(np.asarray(converted))
                 del converted
             metadata = metadata.upright(orientation)

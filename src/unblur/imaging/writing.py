@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, TiffTags
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from unblur.files import atomic_path
 from unblur.imaging.errors import ImageError
+from unblur.imaging.exif import (
+    BYTE,
+    PREFIX,
+    RATIONAL,
+    SHORT,
+    Directory,
+    Entry,
+    directory_bytes,
+    read_directory,
+    without_orientation,
+)
 from unblur.imaging.formats import Format, format_of, output_format, parse_format
-from unblur.imaging.metadata import EXIF_IFD, GPS_IFD, LAYOUT_TAGS, XMP_TAG, Metadata
+from unblur.imaging.metadata import LAYOUT_TAGS, XMP_TAG, Metadata
 from unblur.imaging.photo import Photo, Pixels, to_eight_bit
 from unblur.imaging.reading import register_heif
 
-_RESOLUTION = (282, 283, 296)  # TIFF's XResolution, YResolution, ResolutionUnit (2: inch)
+_RESOLUTION = (282, 283, 296)  # TIFF's XResolution, YResolution, ResolutionUnit
 
 
 def write_photo(
@@ -95,7 +108,9 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
     if profile := metadata.profile_for(grey=photo.is_grey and format_.grey):
         options["icc_profile"] = profile
     if metadata.exif and format_.name != "BMP" and not _too_long(metadata.exif, format_):
-        options["exif"] = metadata.exif
+        # Pillow would take AVIF's orientation out of the block by encoding that anew.
+        avif = format_.name == "AVIF"
+        options["exif"] = without_orientation(metadata.exif) if avif else metadata.exif
     if metadata.dpi:
         options["dpi"] = metadata.dpi
     match format_.name:
@@ -185,40 +200,28 @@ def _with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
 def _with_tiff_tags(data: bytes, metadata: Metadata) -> bytes:
     """Put resolution, EXIF and XMP of a photo into a TIFF file.
 
-    The tags and their nested directories are appended to the file, and after them a new main
-    directory that lists the old entries and the new ones; the header is pointed to it.
+    A new main directory, with the old entries and the new ones, is appended to the file, and the
+    header is pointed to it.
     """
-    tags = metadata.exif_tags()
-    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
-
-    def entries(at: int, source: bytes) -> dict[int, bytes]:
-        """The 12-byte entries of the directory at a place, by tag."""
-        count = int.from_bytes(source[at : at + 2], order)
-        rows = (source[at + 2 + 12 * i : at + 14 + 12 * i] for i in range(count))
-        return {int.from_bytes(row[:2], order): row for row in rows}
-
-    added = TiffImagePlugin.ImageFileDirectory_v2(prefix=data[:2])
-    for tag, value in tags.items():
-        if tag not in LAYOUT_TAGS and tag not in (EXIF_IFD, GPS_IFD):
-            added[tag] = value
-    for nested in (EXIF_IFD, GPS_IFD):
-        if content := tags.get_ifd(nested):
-            added[nested] = dict(content)
+    added: Directory = {}
+    if metadata.exif:
+        with contextlib.suppress(ValueError):  # photos are worth more than a damaged block
+            tags = read_directory(io.BytesIO(metadata.exif.removeprefix(PREFIX)))
+            added = {tag: value for tag, value in tags.items() if tag not in LAYOUT_TAGS}
     if metadata.xmp:
-        added.tagtype[XMP_TAG] = TiffTags.BYTE  # as the XMP specification demands
-        added[XMP_TAG] = metadata.xmp
-    for tag in _RESOLUTION:
-        added.pop(tag, None)
+        added[XMP_TAG] = Entry(BYTE, len(metadata.xmp), metadata.xmp)
+    own = read_directory(io.BytesIO(data))
+    merged = {tag: value for tag, value in (added | own).items() if tag not in _RESOLUTION}
     if metadata.dpi:
-        for tag, value in zip(_RESOLUTION, (*metadata.dpi, 2), strict=True):
-            added[tag] = value
-    data += b"\0" * (len(data) % 2)
-    block = added.tobytes(len(data))
-    block += b"\0" * (len(block) % 2)
-    old = entries(int.from_bytes(data[4:8], order), data)
-    kept = {tag: row for tag, row in old.items() if tag not in _RESOLUTION}
-    merged = entries(0, block) | kept
-    directory = len(merged).to_bytes(2, order)
-    directory += b"".join(merged[tag] for tag in sorted(merged)) + bytes(4)
-    start = (len(data) + len(block)).to_bytes(4, order)
-    return data[:4] + start + data[8:] + block + directory
+        x, y = (struct.pack("<II", *_fraction(value)) for value in metadata.dpi)
+        inch = struct.pack("<H", 2)
+        entries = (Entry(RATIONAL, 1, x), Entry(RATIONAL, 1, y), Entry(SHORT, 1, inch))
+        merged |= zip(_RESOLUTION, entries, strict=True)
+    order = "<" if data[:2] == b"II" else ">"
+    data += bytes(len(data) % 2)
+    start = struct.pack(order + "I", len(data))
+    return data[:4] + start + data[8:] + directory_bytes(merged, len(data), order)
+
+
+def _fraction(value: float) -> tuple[int, int]:
+    return Fraction(value).limit_denominator(10_000).as_integer_ratio()
