@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unblur.blur import add_noise, blur_photo, shake_kernel
-from unblur.imaging import Photo, comparison, write_photo
+from unblur.files import make_folder
+from unblur.imaging import ImageError, Photo, comparison, write_photo
 from unblur.inference.deblurrer import Deblurrer
 from unblur.metrics import psnr
 
@@ -122,7 +123,7 @@ def make_demo(folder: Path, model: str) -> tuple[float, float]:
     scene = draw_scene()
     original, blurred = Photo(scene), Photo(shaken(scene))
     restored = deblurrer.restore_photo(blurred)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, ImageError)
     write_photo(original, folder / "original.png", overwrite=True)
     write_photo(blurred, folder / "blurred.png", overwrite=True)
     write_photo(restored, folder / "restored.png", overwrite=True)

@@ -270,4 +270,7 @@ def test_demo(tmp_path: Path) -> None:
     )
     assert ((restored - sharp) ** 2).mean() < ((blurred - sharp) ** 2).mean()
     assert unblur("demo", "-o", tmp_path / "demo").exit_code == 2
+    inside_a_file = unblur("demo", "-o", tmp_path / "demo" / "blurred.png" / "new")
+    assert inside_a_file.exit_code == 1
+    assert "cannot be made" in inside_a_file.output
     assert unblur("demo", "-o", tmp_path / "demo", "--overwrite").exit_code == 0

@@ -137,6 +137,20 @@ def test_an_output_folder_inside_the_input_is_not_fed_to_itself(album: Path) -> 
     assert tree(album / "sharp") == ["a.png", "day 1/b.JPG", "day 1/beach/c.webp"]
 
 
+def test_results_of_several_folders_are_not_fed_to_one_of_them(
+    album: Path, tmp_path: Path, scene: np.ndarray
+) -> None:
+    (album / "day 1" / "broken.jpg").unlink()
+    other = tmp_path / "other"
+    other.mkdir()
+    write_photo(Photo(scene[:40, :50]), other / "x.png")
+    for _ in range(2):
+        made = unblur("run", album, other, "-o", album / "sharp", "--overwrite")
+        assert made.exit_code == 0, made.output
+    names = ["album/a.png", "album/day 1/b.JPG", "album/day 1/beach/c.webp", "other/x.png"]
+    assert tree(album / "sharp") == names
+
+
 def test_existing_results(album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (album / "day 1" / "broken.jpg").unlink()

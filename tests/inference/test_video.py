@@ -166,6 +166,86 @@ def test_times_rotation_and_colours_are_kept(clip: Maker, small: Deblurrer) -> N
         assert target.colours["color_range"] == 2
 
 
+@pytest.mark.parametrize("format_", ["yuv420p", "yuv422p10le"])
+def test_fields_become_whole_frames(
+    format_: str, tmp_path: Path, scene: np.ndarray, small: Deblurrer
+) -> None:
+    path, made = tmp_path / "c.mkv", tmp_path / "made.mkv"
+    moments = [scene[200:296, 100 + 4 * i : 228 + 4 * i] for i in range(24)]
+    with av.open(str(path), "w") as container:
+        options = {"crf": "4", "x264-params": "bff=1:bframes=0"}
+        video = container.add_stream("libx264", rate=25, options=options)
+        video.width, video.height, video.pix_fmt = 128, 96, format_
+        for first, second in zip(moments[::2], moments[1::2], strict=True):
+            woven = second.copy()
+            woven[1::2] = first[1::2]  # the lower field comes first
+            container.mux(video.encode(av.VideoFrame.from_ndarray(woven, format="rgb24")))
+        container.mux(video.encode(None))
+
+    def combs(frames: list[np.ndarray]) -> float:
+        """How much more lines differ from their neighbours than from those behind these."""
+        grey = np.stack(frames).astype(float).mean(axis=3)
+        return float(
+            np.abs(np.diff(grey, axis=1)).mean() / np.abs(grey[:, 2:] - grey[:, :-2]).mean()
+        )
+
+    assert combs(pixels(path)) > 1.2
+    result = unblur(path, "--strength", "0", "-o", made)
+    assert result.exit_code == 0, result.output
+    assert "was interlaced" in result.output
+    assert times(made) == times(path)
+    assert combs(pixels(made)) < 0.9
+    for frame, first, second in zip(pixels(made), moments[::2], moments[1::2], strict=True):
+        far = [np.abs(frame.astype(int) - moment).mean() for moment in (first, second)]
+        assert far[0] < 0.6 * far[1]
+    with VideoReader(made, 10**6) as reader:
+        assert not reader.interlaced
+        assert reader.info.pixel_format == format_
+    with VideoReader(path, 10**6) as reader:  # a jump finds the same frames
+        every = list(reader.frames(0))
+        later = list(reader.frames(every[8].pts))
+        assert [frame.pts for frame in later] == [frame.pts for frame in every[8:]]
+        assert np.array_equal(later[1].pixels, every[9].pixels)
+
+
+def test_a_run_says_that_transparency_is_lost(clip: Maker) -> None:
+    path = clip("c.mkv", frames=2, codec="ffv1", format_="bgra", sound=False)
+    result = unblur(path)
+    assert result.exit_code == 0, result.output
+    assert "its transparency is not kept" in result.output
+
+
+@pytest.mark.parametrize("start", [None, 0.5])
+def test_chapters_of_a_part(
+    clip: Maker, tmp_path: Path, small: Deblurrer, start: float | None
+) -> None:
+    marked = tmp_path / "marked.mkv"
+    with av.open(str(clip(frames=20))) as source, av.open(str(marked), "w") as target:
+        streams = [target.add_stream_from_template(stream) for stream in source.streams]
+        target.set_chapters(
+            [
+                {"id": i, "start": 800 * i, "end": 800 * i + 800, "time_base": Fraction(1, 1000)}
+                | {"metadata": {"title": f"part {i}"}}
+                for i in range(3)
+            ]
+        )
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    made = tmp_path / "part.mkv"
+    restore_video(marked, made, small, VideoOptions(strength=0, start=start, duration=1.0))
+    with av.open(str(made)) as container:
+        found = [
+            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]))
+            for c in container.chapters()
+        ]
+        titles = [c["metadata"]["title"] for c in container.chapters()]
+    assert titles == ["part 0", "part 1"]
+    wanted = [(0, 0.8), (0.8, 1.0)] if start is None else [(0, 0.3), (0.3, 1.0)]
+    assert found == [pytest.approx(each, abs=0.03) for each in wanted]
+
+
 def test_a_part_of_a_clip(clip: Maker) -> None:
     path = clip(frames=20)
     result = unblur(path, "--start", "0.5", "--duration", "0.75", "-o", path.with_name("part.mp4"))

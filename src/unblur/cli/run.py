@@ -335,6 +335,8 @@ class _Progress:
             self._line(
                 f"{result.input}: is damaged or cut off, about {result.missing} frames are missing"
             )
+        for note in result.notes:
+            self._line(f"{result.input}: {note}")
 
     def _line(self, text: str) -> None:
         if self._bar:

@@ -70,7 +70,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame: when it is shown, in the stream's time base, and H×W×3 pixels, uint8 or
+    """One whole picture: when it is shown, in the stream's time base, and H×W×3 pixels, uint8 or
     uint16."""
 
     pts: int
@@ -208,6 +208,17 @@ class VideoReader:
         return any(component.bits > 8 for component in self._first.format.components)
 
     @property
+    def interlaced(self) -> bool:
+        """Whether frames hold two fields, each every second line, of two moments."""
+        return bool(self._first.interlaced_frame)
+
+    @property
+    def transparent(self) -> bool:
+        """Whether there is transparency, which frames are given out without."""
+        beside = self.stream.metadata.get("alpha_mode") == "1"  # of VP8 and VP9
+        return beside or any(component.is_alpha for component in self._first.format.components)
+
+    @property
     def start(self) -> int:
         """When the first frame is shown, in the stream's time base."""
         return self._begin
@@ -249,7 +260,7 @@ class VideoReader:
         return {name: int(getattr(self._first, name)) for name in names}
 
     def frames(self, first: int, last: float = math.inf) -> Iterator[Frame]:
-        """The frames that are shown from `first` on and before `last`.
+        """The frames that are shown from `first` on and before `last`, of fields made whole ones.
 
         Damaged packets are left out and counted. Frames without a time get one that follows.
         """
@@ -279,6 +290,8 @@ class VideoReader:
                     stream = self._main_stream(container)
                     container.seek(max(first - before, self.start), stream=stream)
                 damaged, decoded = self.damaged, self._decoded(container, seconds)
+                if self.interlaced:
+                    decoded = self._whole(decoded)
                 head = next(decoded, None)
                 if head is None or (seconds is not None and head[0] > first):
                     self.damaged = damaged
@@ -287,6 +300,39 @@ class VideoReader:
                     return
                 yield from (item for item in chain([head], decoded) if item[0] >= first)
                 return
+
+    def _whole(self, decoded: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Frames whose lines are all of the moment of the first field.
+
+        A network would make the combs sharp that two moments are where something moves.
+        """
+        graph = self._av.filter.Graph()
+        first = self._first
+        begin = graph.add_buffer(
+            width=first.width,
+            height=first.height,
+            format=first.format,
+            time_base=self.stream.time_base,
+        )
+        graph.link_nodes(
+            begin, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
+        ).configure()
+        times: deque[int] = deque()
+
+        def made(frame: Any) -> Iterator[tuple[int, Any]]:
+            graph.push(frame)
+            while True:
+                try:
+                    whole = graph.pull()
+                except (self._av.error.BlockingIOError, self._av.error.EOFError):
+                    return  # it waits for the frame behind
+                yield times.popleft(), whole
+
+        for pts, frame in decoded:
+            times.append(pts)
+            frame.pts, frame.time_base = pts, self.stream.time_base
+            yield from made(frame)
+        yield from made(None)
 
     def _decoded(self, container: Any, sought: float | None) -> Iterator[tuple[int, Any]]:
         """(time, frame) of all frames of a container, in order of their times."""
@@ -441,8 +487,7 @@ def join_segments(
             video.time_base = 1 / source.stream.average_rate  # AVI has a rate and no times
         if rotation := source.info.rotation:
             video.set_display_rotation(rotation)
-        if first is None:
-            target.set_chapters(origin.chapters())
+        target.set_chapters(_chapters_within(origin.chapters(), begin, end))
         others = [s for s in origin.streams if streams.get(s.index, video) is not video]
         copied = _copied(origin, others, begin, end) if others else iter(())
         packets = heapq.merge(_of_segments(av, segments), copied, key=lambda item: item[0])
@@ -454,6 +499,21 @@ def join_segments(
                 packet.dts = packet.dts - shift
             packet.stream = made
             target.mux(packet)
+
+
+def _chapters_within(
+    chapters: list[Any], begin: Fraction | float, end: Fraction | float
+) -> list[Any]:
+    """Those of a part of a clip, by the part's own time."""
+    within = []
+    for chapter in chapters:
+        base = chapter["time_base"]
+        start, stop = max(chapter["start"] * base, begin), min(chapter["end"] * base, end)
+        if start < stop:
+            shift = 0 if begin == -math.inf else begin
+            times = {"start": round((start - shift) / base), "end": round((stop - shift) / base)}
+            within.append(chapter | times)
+    return within
 
 
 def _taken_over(target: Any, stream: Any, path: Path, extension: str) -> Any:

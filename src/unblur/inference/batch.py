@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,6 +93,7 @@ class Result:
     that comes to, see `Judgement`.
     frames: of a clip. flicker: how much still places of a clip change from frame to frame, in 8-bit
     levels, blurred and restored. missing: frames of a clip that could not be decoded, about.
+    notes: what of a clip is not as it was.
     """
 
     input: str
@@ -110,6 +111,7 @@ class Result:
     frames: int = 1
     flicker: tuple[float, float] | None = None
     missing: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def megapixels(self) -> float:
@@ -166,7 +168,8 @@ def plan_jobs(
     plan = Plan([], [], [])
     for path in inputs:
         if path in folders:
-            _scan(plan, path, _folder_target(path, target, len(folders) > 1), recursive)
+            inside = _folder_target(path, target, len(folders) > 1)
+            _scan(plan, path, inside, {inside, target or inside}, recursive)
         elif target is None:
             plan.jobs.append(Job(path, path.parent, f"{_stem(path)}_sharp"))
         elif into_folder:
@@ -213,8 +216,11 @@ def _check_file_target(source: Path, target: Path, wanted: Format | None) -> Non
         raise UsageError(f"{target}: is no {wanted.name} name, as --format asks for")
 
 
-def _scan(plan: Plan, folder: Path, target: Path, recursive: bool) -> None:
-    inside = target.resolve()
+def _scan(
+    plan: Plan, folder: Path, target: Path, results: Collection[Path], recursive: bool
+) -> None:
+    """Add the files of a folder, but for those in folders of results, which may be inside it."""
+    passed_over = {path.resolve() for path in results}
 
     def refused(error: OSError) -> None:
         plan.unreadable.append(f"{error.filename}: cannot be read ({error.strerror})")
@@ -223,11 +229,10 @@ def _scan(plan: Plan, folder: Path, target: Path, recursive: bool) -> None:
         here = Path(place)
         visible = [name for name in sorted(names) if recursive and not name.startswith(".")]
         plan.ignored.extend(here / name for name in visible if (here / name).is_symlink())
-        # An output folder inside the input must not be fed to itself.
         names[:] = [
             name
             for name in visible
-            if not (here / name).is_symlink() and (here / name).resolve() != inside
+            if not (here / name).is_symlink() and (here / name).resolve() not in passed_over
         ]
         stems = {stem_of(Path(file)) for file in files}
         for file in sorted(files):
@@ -425,6 +430,7 @@ class _Batch:
             frames=made.frames,
             flicker=made.flicker,
             missing=made.missing,
+            notes=made.notes,
         )
 
     def _restore_animation(

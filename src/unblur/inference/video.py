@@ -59,6 +59,7 @@ class VideoResult:
     """What was made. flicker: (blurred, restored), see `Flicker`; of what this run saw.
 
     missing: frames that the clip's header promises and that could not be decoded, about.
+    notes: what of the clip is not as it was, one line each.
     """
 
     width: int
@@ -66,6 +67,7 @@ class VideoResult:
     frames: int
     flicker: tuple[float, float] | None
     missing: int
+    notes: tuple[str, ...] = ()
 
 
 def restore_video(
@@ -123,7 +125,18 @@ def restore_video(
         missing = reader.missing(frames) if whole else reader.damaged
         if missing <= _HEADERS_ERR * frames:
             missing = 0
-        return VideoResult(info.width, info.height, frames, flicker.levels, missing)
+        notes = [
+            note
+            for note, holds in (
+                (
+                    "was interlaced: the result has whole frames, as many as before",
+                    reader.interlaced,
+                ),
+                ("its transparency is not kept", reader.transparent),
+            )
+            if holds
+        ]
+        return VideoResult(info.width, info.height, frames, flicker.levels, missing, tuple(notes))
 
 
 def _work_folder(output: Path) -> Path:
