@@ -149,6 +149,10 @@ def test_results_of_several_folders_are_not_fed_to_one_of_them(
         assert made.exit_code == 0, made.output
     names = ["album/a.png", "album/day 1/b.JPG", "album/day 1/beach/c.webp", "other/x.png"]
     assert tree(album / "sharp") == names
+    shutil.rmtree(album / "sharp")
+    for _ in range(2):
+        assert unblur("run", album, other, "-o", other, "--overwrite").exit_code == 0
+    assert tree(other) == sorted(["x.png", *names])
 
 
 def test_existing_results(album: Path, tmp_path: Path) -> None:

@@ -285,9 +285,7 @@ def camera_block(order: str, width: int, height: int) -> tuple[bytes, dict[str, 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp", "avif", "tif"])
 def test_what_a_camera_tells_stays_byte_for_byte(extension: str, order: str) -> None:
     block, kept = camera_block(order, 60, 40)
-    buffer = io.BytesIO()
-    Image.new("RGB", (60, 40)).save(buffer, "JPEG", exif=block)
-    photo = read_photo(buffer.getvalue())
+    photo = read_photo(jpeg_with(block))
     assert (photo.width, photo.height) == (40, 60)
     again = read_photo(encode_photo(photo, parse_format(extension)))
     third = read_photo(encode_photo(again))
@@ -309,6 +307,56 @@ def test_what_a_camera_tells_stays_byte_for_byte(extension: str, order: str) -> 
         assert sum(changed) <= 8
 
 
+def jpeg_with(block: bytes, size: tuple[int, int] = (60, 40), **more: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (90, 120, 150)).save(buffer, "JPEG", exif=block, **more)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("tag", [280, 281, 32995, 32996, 32997, 32998])
+@pytest.mark.parametrize("deep", [False, True])
+def test_exif_does_not_say_how_a_tiff_is_laid_out(tag: int, deep: bool) -> None:
+    block = b"Exif\0\0II*\0\x08\0\0\0" + directory("<", (tag, 3, 2, struct.pack("<HH", 1, 7)))
+    photo = read_photo(jpeg_with(block))
+    if deep:
+        photo = photo.with_pixels(photo.pixels.astype(np.uint16) * 257)
+    data = encode_photo(photo, parse_format("tif"))
+    assert np.array_equal(read_photo(data).pixels, photo.pixels)
+    assert np.array_equal(pyvips.Image.new_from_buffer(data, "").numpy(), photo.pixels)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp", "avif", "heic"])
+def test_xmp_that_disagrees_turns_nothing(extension: str) -> None:
+    if extension == "heic":
+        pytest.importorskip("pillow_heif")
+    photo = read_photo(jpeg_with(exif(1).tobytes(), xmp=XMP % 6))
+    again = read_photo(encode_photo(photo, parse_format(extension)))
+    assert (again.width, again.height) == (photo.width, photo.height) == (60, 40)
+
+
+def test_a_block_that_fills_its_marker_is_kept() -> None:
+    text = b"x" * (65_533 - 6 - 8 - 2 - 12 - 4 - 1) + b"\0"
+    block = b"Exif\0\0II*\0\x08\0\0\0"
+    block += directory("<", (MAKE, 2, len(text), struct.pack("<I", 26))) + text
+    assert len(block) == 65_533
+    assert read_photo(encode_photo(read_photo(jpeg_with(block)))).metadata.exif == block
+
+
+def test_blocks_as_some_programs_write_them(scene: np.ndarray) -> None:
+    without_next = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, MAKE, 2, 8, 22) + b"Camera1\0"
+    photo = read_photo(jpeg_with(b"Exif\0\0" + without_next))
+    assert tags_of(photo)[MAKE] == "Camera1"
+    image = Image.fromarray(scene[:9, :9])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=b"Exif\0\0" * 2 + without_next)
+    assert tags_of(read_photo(buffer.getvalue()))[MAKE] == "Camera1"
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF")
+    for header in (b"II*\0", b"II\0*"):  # the second is wrong, and opened all the same
+        photo = read_photo(header + buffer.getvalue()[4:])
+        assert np.array_equal(photo.pixels, scene[:9, :9])
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damaged_exif_spoils_no_photo(data: st.DataObject) -> None:
@@ -319,9 +367,7 @@ def test_damaged_exif_spoils_no_photo(data: st.DataObject) -> None:
         at = data.draw(st.integers(6, 230) | st.integers(6, len(block) - 1))
         block[at] = data.draw(st.sampled_from([0, 1, 2, 4, 7, 8, 13, 255]) | st.integers(0, 255))
     extension = data.draw(st.sampled_from(["jpg", "png", "webp", "avif", "tif"]))
-    buffer = io.BytesIO()
-    Image.new("RGB", (60, 40)).save(buffer, "JPEG", exif=bytes(block[:end]))
-    photo = read_photo(buffer.getvalue())
+    photo = read_photo(jpeg_with(bytes(block[:end])))
     again = read_photo(encode_photo(photo, parse_format(extension)))
     assert (again.width, again.height) == (photo.width, photo.height)
 

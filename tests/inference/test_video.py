@@ -166,46 +166,89 @@ def test_times_rotation_and_colours_are_kept(clip: Maker, small: Deblurrer) -> N
         assert target.colours["color_range"] == 2
 
 
-@pytest.mark.parametrize("format_", ["yuv420p", "yuv422p10le"])
-def test_fields_become_whole_frames(
-    format_: str, tmp_path: Path, scene: np.ndarray, small: Deblurrer
-) -> None:
-    path, made = tmp_path / "c.mkv", tmp_path / "made.mkv"
-    moments = [scene[200:296, 100 + 4 * i : 228 + 4 * i] for i in range(24)]
+def moments(scene: np.ndarray, count: int, size: tuple[int, int] = (128, 96)) -> list[np.ndarray]:
+    width, height = size
+    return [scene[200 : 200 + height, 100 + 4 * i : 100 + 4 * i + width] for i in range(count)]
+
+
+def woven(
+    path: Path, seen: list[np.ndarray], format_: str = "yuv420p", interlaced: bool = True
+) -> Path:
+    """A clip whose frames have the lines of two moments each."""
+    height, width = seen[0].shape[:2]
     with av.open(str(path), "w") as container:
-        options = {"crf": "4", "x264-params": "bff=1:bframes=0"}
+        fields = "bff=1:" if interlaced else ""
+        options = {"crf": "4", "x264-params": f"{fields}bframes=0:keyint=5"}
         video = container.add_stream("libx264", rate=25, options=options)
-        video.width, video.height, video.pix_fmt = 128, 96, format_
-        for first, second in zip(moments[::2], moments[1::2], strict=True):
-            woven = second.copy()
-            woven[1::2] = first[1::2]  # the lower field comes first
-            container.mux(video.encode(av.VideoFrame.from_ndarray(woven, format="rgb24")))
+        video.width, video.height, video.pix_fmt = width, height, format_
+        for first, second in zip(seen[::2], seen[1::2], strict=True):
+            both = second.copy()
+            both[1::2] = first[1::2]  # the lower field comes first
+            container.mux(video.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
         container.mux(video.encode(None))
+    return path
 
-    def combs(frames: list[np.ndarray]) -> float:
-        """How much more lines differ from their neighbours than from those behind these."""
-        grey = np.stack(frames).astype(float).mean(axis=3)
-        return float(
-            np.abs(np.diff(grey, axis=1)).mean() / np.abs(grey[:, 2:] - grey[:, :-2]).mean()
-        )
 
+def combs(frames: list[np.ndarray]) -> float:
+    """How much more lines differ from their neighbours than from those behind these."""
+    grey = np.stack(frames).astype(float).mean(axis=3)
+    return float(np.abs(np.diff(grey, axis=1)).mean() / np.abs(grey[:, 2:] - grey[:, :-2]).mean())
+
+
+@pytest.mark.parametrize("format_", ["yuv420p", "yuv422p10le"])
+def test_fields_become_whole_frames(format_: str, tmp_path: Path, scene: np.ndarray) -> None:
+    seen = moments(scene, 24)
+    path, made = woven(tmp_path / "c.mkv", seen, format_), tmp_path / "made.mkv"
     assert combs(pixels(path)) > 1.2
     result = unblur(path, "--strength", "0", "-o", made)
     assert result.exit_code == 0, result.output
     assert "was interlaced" in result.output
     assert times(made) == times(path)
     assert combs(pixels(made)) < 0.9
-    for frame, first, second in zip(pixels(made), moments[::2], moments[1::2], strict=True):
+    for frame, first, second in zip(pixels(made), seen[::2], seen[1::2], strict=True):
         far = [np.abs(frame.astype(int) - moment).mean() for moment in (first, second)]
         assert far[0] < 0.6 * far[1]
     with VideoReader(made, 10**6) as reader:
+        assert len(list(reader.frames(0))) == 12
         assert not reader.interlaced
         assert reader.info.pixel_format == format_
     with VideoReader(path, 10**6) as reader:  # a jump finds the same frames
         every = list(reader.frames(0))
         later = list(reader.frames(every[8].pts))
         assert [frame.pts for frame in later] == [frame.pts for frame in every[8:]]
+        assert [frame.duration for frame in every] == [40] * 12
         assert np.array_equal(later[1].pixels, every[9].pixels)
+
+
+@pytest.mark.parametrize(
+    ("interlaced", "format_", "size"),
+    [
+        (False, "yuv420p", (128, 96)),  # a still picture before it begins
+        (True, "yuv444p", (128, 96)),
+        (True, "yuv420p", (64, 48)),
+    ],
+)
+def test_clips_that_change(
+    interlaced: bool,
+    format_: str,
+    size: tuple[int, int],
+    tmp_path: Path,
+    scene: np.ndarray,
+    small: Deblurrer,
+) -> None:
+    before = woven(tmp_path / "a.mts", moments(scene, 6, size), format_, interlaced)
+    behind = woven(tmp_path / "b.mts", moments(scene, 24))
+    path, made = tmp_path / "both.mts", tmp_path / "made.mkv"
+    path.write_bytes(before.read_bytes() + behind.read_bytes())
+    result = restore_video(path, made, small, VideoOptions(strength=0))
+    assert result.frames == 15
+    assert result.notes
+    assert combs(pixels(made)[4:]) < 0.9
+
+
+def test_frames_too_small_for_the_filter(tmp_path: Path, small: Deblurrer) -> None:
+    path = woven(tmp_path / "c.mkv", [np.zeros((64, 2, 3), np.uint8)] * 4)
+    assert restore_video(path, tmp_path / "made.mkv", small, VideoOptions(strength=0)).frames == 2
 
 
 def test_a_run_says_that_transparency_is_lost(clip: Maker) -> None:

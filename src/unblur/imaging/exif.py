@@ -138,7 +138,7 @@ def directory_bytes(directory: Directory, at: int, order: str) -> bytes:
 
     Its rows, then what does not fit into them, then the directories in it.
     """
-    rows, values = [], b""
+    rows, values = [], bytearray()
     values_at = at + 2 + 12 * len(directory) + 4
     for tag, value in sorted(directory.items()):
         if isinstance(value, dict):
@@ -152,7 +152,7 @@ def directory_bytes(directory: Directory, at: int, order: str) -> bytes:
             inside = struct.pack(order + "I", values_at + len(values))
             values += data + bytes(len(data) % 2)
         rows.append(struct.pack(order + "HHI4s", tag, value.type, value.count, inside))
-    return struct.pack(order + "H", len(rows)) + b"".join(rows) + bytes(4) + values
+    return struct.pack(order + "H", len(rows)) + b"".join(rows) + bytes(4) + bytes(values)
 
 
 def block_of(directory: Directory) -> bytes:
@@ -166,7 +166,8 @@ def settled(block: bytes, turned: bool) -> bytes:
     turned: whether width and height have changed places. Every other byte stays where it is:
     makers' notes point at places in the block. Raises ValueError for what is no block, or empty.
     """
-    block = block.removeprefix(PREFIX)
+    while block.startswith(PREFIX):  # some programs write it twice
+        block = block.removeprefix(PREFIX)
     file, data = io.BytesIO(block), bytearray(block)
     layout, start = _begin(file)
     rows = list(_rows(file, layout, start))
@@ -175,8 +176,10 @@ def settled(block: bytes, turned: bool) -> bytes:
     for row in rows:
         if row.tag == ORIENTATION:
             data[row.at + 2 : row.at + 12] = struct.pack(layout.order + "HIHH", SHORT, 1, 1, 0)
-    next_at = rows[-1].at + 12  # where a second directory would be named, the thumbnail's
-    if next_at + 4 <= len(data):
+    # Here the next directory is named, the thumbnail's; some programs leave that out.
+    next_at = rows[-1].at + 12
+    used = {place for row in rows for place in (row.value_at, row.pointer)}
+    if next_at + 4 <= len(data) and used.isdisjoint(range(next_at, next_at + 4)):
         data[next_at : next_at + 4] = bytes(4)
     if turned:
         main, details = {row.tag: row for row in rows}, {}

@@ -15,7 +15,8 @@ XMP_TAG, ICC_TAG = 700, 34675
 # TIFF tags that describe how a file lays out its pixels, or hold other versions of them (Photoshop
 # layers, sub-images); they belong to the file, not to the photo.
 LAYOUT_TAGS = frozenset(
-    {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 318, 319, 320, 322, 323}
+    {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 280, 281, 284, 317, 318, 319, 320}
+    | {322, 323, 32995, 32996, 32997, 32998}
     | {324, 325, 326, 327, 328, 330, 332, 333, 334, 336, 338, 339, 340, 341, 342, 347, 512, 513}
     | {514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34377, 37724, XMP_TAG, ICC_TAG}
 )
@@ -51,7 +52,7 @@ class Metadata:
                 exif = settled(exif, turned)
             except ValueError:
                 exif = None  # damaged: photos are worth more than it
-        if xmp and orientation != 1:
+        if xmp:
             xmp = re.sub(rb'(tiff:Orientation=["\'])\d', rb"\g<1>1", xmp)
             xmp = re.sub(rb"(<tiff:Orientation>\s*)\d", rb"\g<1>1", xmp)
         if dpi and turned:
@@ -81,7 +82,10 @@ def metadata_of(image: Image.Image, file: BinaryIO) -> Metadata:
 
 def _exif_of(image: Image.Image, file: BinaryIO) -> bytes | None:
     if image.format == "TIFF":
-        directory = read_directory(file, without=LAYOUT_TAGS)
+        try:
+            directory = read_directory(file, without=LAYOUT_TAGS)
+        except ValueError:
+            return None  # Pillow opens some that have another header
         return block_of(directory) if directory else None
     if isinstance(block := image.info.get("exif"), bytes) and block:
         return block

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.imaging.errors import ImageError
+from unblur.imaging.fields import WholeFrames
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"}
@@ -135,6 +136,7 @@ class VideoReader:
                     f"{path}: is HDR ({name}), which is not supported; convert it to SDR first"
                 )
             self._begin, self._first = self._peek()
+            self._fields = WholeFrames(self._av, self.stream.time_base)
         except BaseException:
             self._container.close()
             raise
@@ -209,8 +211,8 @@ class VideoReader:
 
     @property
     def interlaced(self) -> bool:
-        """Whether frames hold two fields, each every second line, of two moments."""
-        return bool(self._first.interlaced_frame)
+        """Whether one of the frames so far held two fields."""
+        return self._fields.found
 
     @property
     def transparent(self) -> bool:
@@ -289,9 +291,8 @@ class VideoReader:
                     before = round(seconds / self.stream.time_base)
                     stream = self._main_stream(container)
                     container.seek(max(first - before, self.start), stream=stream)
-                damaged, decoded = self.damaged, self._decoded(container, seconds)
-                if self.interlaced:
-                    decoded = self._whole(decoded)
+                damaged = self.damaged
+                decoded = self._fields.of(self._decoded(container, seconds))
                 head = next(decoded, None)
                 if head is None or (seconds is not None and head[0] > first):
                     self.damaged = damaged
@@ -300,39 +301,6 @@ class VideoReader:
                     return
                 yield from (item for item in chain([head], decoded) if item[0] >= first)
                 return
-
-    def _whole(self, decoded: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-        """Frames whose lines are all of the moment of the first field.
-
-        A network would make the combs sharp that two moments are where something moves.
-        """
-        graph = self._av.filter.Graph()
-        first = self._first
-        begin = graph.add_buffer(
-            width=first.width,
-            height=first.height,
-            format=first.format,
-            time_base=self.stream.time_base,
-        )
-        graph.link_nodes(
-            begin, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
-        ).configure()
-        times: deque[int] = deque()
-
-        def made(frame: Any) -> Iterator[tuple[int, Any]]:
-            graph.push(frame)
-            while True:
-                try:
-                    whole = graph.pull()
-                except (self._av.error.BlockingIOError, self._av.error.EOFError):
-                    return  # it waits for the frame behind
-                yield times.popleft(), whole
-
-        for pts, frame in decoded:
-            times.append(pts)
-            frame.pts, frame.time_base = pts, self.stream.time_base
-            yield from made(frame)
-        yield from made(None)
 
     def _decoded(self, container: Any, sought: float | None) -> Iterator[tuple[int, Any]]:
         """(time, frame) of all frames of a container, in order of their times."""
@@ -509,7 +477,8 @@ def _chapters_within(
     for chapter in chapters:
         base = chapter["time_base"]
         start, stop = max(chapter["start"] * base, begin), min(chapter["end"] * base, end)
-        if start < stop:
+        # Some mark a moment, and end where they begin.
+        if start < stop or (start == stop and chapter["start"] == chapter["end"]):
             shift = 0 if begin == -math.inf else begin
             times = {"start": round((start - shift) / base), "end": round((stop - shift) / base)}
             within.append(chapter | times)

@@ -107,7 +107,7 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
         options["quality"] = quality if quality is not None else format_.quality
     if profile := metadata.profile_for(grey=photo.is_grey and format_.grey):
         options["icc_profile"] = profile
-    if metadata.exif and format_.name != "BMP" and not _too_long(metadata.exif, format_):
+    if metadata.exif and format_.name != "BMP" and not _too_long(metadata.exif, format_, 65_533):
         # Pillow would take AVIF's orientation out of the block by encoding that anew.
         avif = format_.name == "AVIF"
         options["exif"] = without_orientation(metadata.exif) if avif else metadata.exif
@@ -125,7 +125,7 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
             chunks.add(b"gAMA", _gamma_chunk(metadata.gamma))
         if metadata.xmp:
             chunks.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
-    elif metadata.xmp and format_.name != "BMP" and not _too_long(metadata.xmp, format_):
+    elif metadata.xmp and format_.name != "BMP" and not _too_long(metadata.xmp, format_, 65_504):
         options["xmp"] = metadata.xmp
     return options
 
@@ -134,9 +134,9 @@ def _gamma_chunk(gamma: float) -> bytes:
     return struct.pack(">I", round(gamma * 100_000))
 
 
-def _too_long(block: bytes, format_: Format) -> bool:
+def _too_long(block: bytes, format_: Format, limit: int) -> bool:
     """Whether a block does not fit into a JPEG marker; the photo is worth more than the block."""
-    return format_.name == "JPEG" and len(block) > 65_500
+    return format_.name == "JPEG" and len(block) > limit
 
 
 def _encode_with_vips(photo: Photo, pixels: Pixels, alpha: Pixels | None, format_: Format) -> bytes:

@@ -166,10 +166,11 @@ def plan_jobs(
     if target is not None and into_folder and exists and not target.is_dir():
         raise UsageError(f"{target}: is a file, but several results need a folder")
     plan = Plan([], [], [])
+    targets = {path: _folder_target(path, target, len(folders) > 1) for path in folders}
+    results = {*targets.values(), *([target] if target else [])}
     for path in inputs:
         if path in folders:
-            inside = _folder_target(path, target, len(folders) > 1)
-            _scan(plan, path, inside, {inside, target or inside}, recursive)
+            _scan(plan, path, targets[path], results, recursive)
         elif target is None:
             plan.jobs.append(Job(path, path.parent, f"{_stem(path)}_sharp"))
         elif into_folder:

@@ -96,6 +96,7 @@ def restore_video(
             "precision": precision(deblurrer.runtime),
             "best": deblurrer.best,
             "encoder": encoder,
+            "frames": "whole",  # and not of two fields, as earlier versions took them
             "options": [options.strength, options.quality, first, str(last), options.temporal],
         }
         segments = None
@@ -125,18 +126,13 @@ def restore_video(
         missing = reader.missing(frames) if whole else reader.damaged
         if missing <= _HEADERS_ERR * frames:
             missing = 0
-        notes = [
-            note
-            for note, holds in (
-                (
-                    "was interlaced: the result has whole frames, as many as before",
-                    reader.interlaced,
-                ),
-                ("its transparency is not kept", reader.transparent),
-            )
-            if holds
-        ]
-        return VideoResult(info.width, info.height, frames, flicker.levels, missing, tuple(notes))
+        interlaced = any(segment["interlaced"] for segment in segments.done)
+        notes = {
+            "was interlaced: the result has whole frames, as many as before": interlaced,
+            "its transparency is not kept": reader.transparent,
+        }
+        told = tuple(note for note, holds in notes.items() if holds)
+        return VideoResult(info.width, info.height, frames, flicker.levels, missing, told)
 
 
 def _work_folder(output: Path) -> Path:
@@ -206,14 +202,18 @@ class _Segments:
         except (OSError, ValueError, KeyError):
             return None
 
-    def add(self, made: Path, times: list[int]) -> None:
-        """Take over a finished file with frames of these times."""
+    def add(self, made: Path, times: list[int], interlaced: bool) -> None:
+        """Take over a finished file with frames of these times.
+
+        interlaced: whether there were frames of two fields so far.
+        """
         number = len(self.done)
         made.replace(self.path(number))
         about = {
             "first": times[0],
             "last": times[-1],
             "frames": len(times),
+            "interlaced": interlaced,
             "sha256": sha256_of(self.path(number)),
         }
         write_json(self._about(number), about)
@@ -280,7 +280,7 @@ def _restore(
                     times.append(frame.pts)
                     if progress is not None:
                         progress(min(1.0, (frame.pts - first) / ticks))
-            segments.add(made, times)
+            segments.add(made, times, reader.interlaced)
 
 
 class _Ahead(Iterator[Frame]):
