@@ -72,7 +72,8 @@ def test_separable_cost_by_hand() -> None:
     assert separable_cost(create_model("unet16")) is None
 
 
-def test_needed_overlap_is_found() -> None:
+@pytest.mark.parametrize(("shift", "needed"), [(15, 45), (9, 27), (2, 16)])
+def test_needed_overlap_is_found(shift: int, needed: int) -> None:
     """A pure shift by a known distance needs exactly that much context."""
     model = create_model("plain_cnn", width=3, depth=2, kernel_size=31).eval()
     with torch.no_grad():
@@ -80,6 +81,6 @@ def test_needed_overlap_is_found() -> None:
             torch.nn.init.zeros_(layer.bias)
             torch.nn.init.zeros_(layer.weight)
             for channel in range(3):
-                layer.weight[channel, channel, 15, 30] = 1  # look 15 pixels to the right
+                layer.weight[channel, channel, 15, 15 + shift] = 1  # look to the right
     image = torch.rand(1, 3, 256, 768)
-    assert needed_overlap(model, lambda height, width: image) == 45
+    assert needed_overlap(model, lambda height, width: image) == needed

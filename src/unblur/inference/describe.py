@@ -17,7 +17,6 @@ from unblur.models.analysis import (
     count_parameters,
     largest_feature_bytes,
     needed_overlap,
-    receptive_field,
     summarize,
 )
 from unblur.models.deploy import DeployedModel
@@ -65,10 +64,6 @@ def describe(
     if not isinstance(network, RestorationModel):
         raise ModelError(f"{architecture} does not restore images, so it cannot be run or exported")
     overlap = needed_overlap(network, synthetic_photo)
-    field = receptive_field(network, limit=1024)
-    if field is not None:
-        reach = math.ceil(field / 2 / network.size_multiple) * network.size_multiple
-        overlap = min(overlap, reach)
     side = math.sqrt(_FEATURE_BUDGET / largest_feature_bytes(network))
     tile = int(min(max(side, _SMALLEST_TILE), _LARGEST_TILE)) // 64 * 64
     return ModelCard(

@@ -255,18 +255,27 @@ def needed_overlap(
 
     Measured on `sample(height, width)` (1×3×H×W), as it is and mirrored, at 99.9 % of the pixels:
     theoretical receptive fields of U-Nets are several times what their weights make use of. A
-    multiple of the network's size multiple, at least 16.
+    multiple of the network's size multiple; at least 16, unless no pixel is seen from so far.
     """
-    deployed = DeployedModel(model)
     multiple = model.size_multiple
     height = padded_length(256, multiple, model.min_size)
     width = padded_length(768, multiple, model.min_size)
+    half = width // 2 // multiple * multiple
+    field = receptive_field(model, limit=1024)
+    seen = half if field is None else padded_length(math.ceil(field / 2), multiple)
+    if seen <= 16:
+        return seen
     image = sample(height, width)
     # How far a network looks depends on what is at the cut: one of them alone says too little.
     mirrored = [image.flip(axes) for axes in ([], [2], [3], [2, 3])]
-    half = width // 2 // multiple * multiple
-    reach = max(_reach(deployed, each, half, tolerance) for each in mirrored)
-    return padded_length(max(reach, 16), multiple)
+    # What the cut can change, and all that this can see, lies in these columns: no more are run.
+    first = max(0, half - padded_length(2 * seen, multiple, model.min_size))
+    last = min(width, half + seen)
+    deployed = DeployedModel(model)
+    reach = max(
+        _reach(deployed, each[..., first:last], half - first, tolerance) for each in mirrored
+    )
+    return min(seen, padded_length(max(reach, 16), multiple))
 
 
 def _reach(deployed: DeployedModel, image: Tensor, half: int, tolerance: float) -> int:
