@@ -13,6 +13,7 @@ from unblur.models import (  # noqa: F401  (importing a module registers its net
     resnet16,
     unet16,
     unshuffle_unet,
+    wiener_unet,
 )
 from unblur.models.base import RestorationModel
 from unblur.models.registry import ConfigError, create_model, list_models, model_options, register

@@ -28,6 +28,7 @@ class RestorationModel(nn.Module):
     size_multiple: height and width given to `restore` are multiples of it,
     min_size: and at least this.
     value_range: the values of black and white, of its input and its output.
+    begins_with: other architectures whose weights `begin_with` takes.
     float_sections: stay in float32 where other convolutions are computed in int8; rounding shows
         in them most.
     """
@@ -35,6 +36,7 @@ class RestorationModel(nn.Module):
     size_multiple: int = 1
     min_size: int = 1
     value_range: tuple[float, float] = (0.0, 1.0)
+    begins_with: tuple[str, ...] = ()
     float_sections: tuple[str, ...] = ()
 
     @classmethod
@@ -56,7 +58,10 @@ class RestorationModel(nn.Module):
         """Map a batch whose size is accepted to its restored version of the same size."""
         raise NotImplementedError
 
+    def padded(self, x: Tensor) -> Tensor:
+        """A batch, mirrored at its edges up to the next size that is accepted."""
+        return pad_to_multiple(x, self.size_multiple, self.min_size)
+
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        padded = pad_to_multiple(x, self.size_multiple, self.min_size)
-        return self.restore(padded)[..., :height, :width]
+        return self.restore(self.padded(x))[..., :height, :width]

@@ -25,9 +25,13 @@ _GATED_KERNEL = 7
 _OPEN = 4.0  # sigmoid(4) = 0.98
 
 
-def _small_start(block: PlainResBlock) -> PlainResBlock:
-    # Without normalisation, residual branches must start small for the sum to stay bounded
-    # (H. Zhang et al., "Fixup initialization", ICLR 2019).
+def residual_block(channels: int, hidden: int | None = None) -> PlainResBlock:
+    """A plain residual block that begins near the identity.
+
+    Without normalisation, residual branches must start small for the sum to stay bounded
+    (H. Zhang et al., "Fixup initialization", ICLR 2019).
+    """
+    block = PlainResBlock(channels, hidden)
     nn.init.kaiming_normal_(block.conv2.weight)
     block.conv2.weight.data *= 0.3
     nn.init.zeros_(block.conv2.bias)  # type: ignore[arg-type]
@@ -40,11 +44,120 @@ def _blocks(channels: int, count: int, gated: bool, hidden: Iterator[int]) -> nn
             *[NAFBlock(channels, _GATED_KERNEL, attention=False) for _ in range(count)]
         )
     own = itertools.islice(hidden, count)
-    return nn.Sequential(*[_small_start(PlainResBlock(channels, each)) for each in own])
+    return nn.Sequential(*[residual_block(channels, each) for each in own])
+
+
+class UnshuffleTrunk(nn.Module):
+    """A U-Net between pixel-unshuffled inputs and outputs that are still unshuffled.
+
+    N×inputs×H×W → N×outputs×H/factor×W/factor. The other options are those of UnshuffleUNet;
+    raises ConfigError when they do not fit together.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        widths: Sequence[int],
+        encoder_blocks: Sequence[int],
+        decoder_blocks: Sequence[int],
+        factor: int = 2,
+        gated_levels: int = 0,
+        modulated: bool = False,
+        hidden: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not len(widths) == len(encoder_blocks) == len(decoder_blocks) + 1:
+            raise ConfigError(
+                "unshuffle_unet needs as many encoder_blocks as widths and one decoder_blocks "
+                f"fewer, got {len(widths)}, {len(encoder_blocks)} and {len(decoder_blocks)}"
+            )
+        if factor not in (1, 2, 4, 8):
+            raise ConfigError(f"unshuffle_unet's factor is 1, 2, 4 or 8, not {factor}")
+        if not 0 <= gated_levels <= len(widths):
+            raise ConfigError(f"unshuffle_unet has no {gated_levels} levels to be gated")
+        self.factor = factor
+        # What cannot grow: gated levels normalise over their channels.
+        self._kind = (factor, len(widths), tuple(widths[len(widths) - gated_levels :]))
+        self.size_multiple = factor * 2 ** (len(widths) - 1)
+        gated = [level >= len(widths) - gated_levels for level in range(len(widths))]
+        levels = [*zip(widths, encoder_blocks, gated, strict=True)]
+        levels += zip(widths, decoder_blocks, gated, strict=False)
+        outside = [width for width, count, gate in levels for _ in range(0 if gate else count)]
+        hidden = outside if hidden is None else hidden
+        if len(hidden) != len(outside) or min(hidden, default=1) < 1:
+            raise ConfigError(
+                f"unshuffle_unet needs hidden channels for {len(outside)} residual blocks, at "
+                f"least 1 each, got {list(hidden)}"
+            )
+        left = iter(hidden)
+        self.intro = nn.Conv2d(inputs * factor**2, widths[0], 3, padding=1)
+        way_down, way_up = levels[: len(widths)], levels[len(widths) :]
+        self.encoders = nn.ModuleList([_blocks(*level, left) for level in way_down])
+        steps = list(itertools.pairwise(widths))
+        self.downs = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
+        self.ups = nn.ModuleList([nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps])
+        self.scales = nn.ModuleList(
+            [nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps if modulated]
+        )
+        for weights in self.scales.parameters():
+            nn.init.zeros_(weights)
+        self.decoders = nn.ModuleList([_blocks(*level, left) for level in way_up])
+        self.output = nn.Conv2d(widths[0], outputs, 3, padding=1)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """N×inputs×H×W, sides multiples of `size_multiple` → N×outputs×H/factor×W/factor."""
+        features = self.intro(F.pixel_unshuffle(x, self.factor))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=False):
+            features = encoder(features)
+            skips.append(features)
+            features = down(features)
+        features = self.encoders[-1](features)
+        for level in reversed(range(len(skips))):
+            skip = skips[level]
+            if self.scales:
+                skip = skip + skip * self.scales[level](features)
+            features = self.decoders[level](self.ups[level](features) + skip)
+        return self.output(features)
+
+    def grow_out_of(self, trained: UnshuffleTrunk) -> None:
+        """Take the weights of a trained one, which may have fewer inputs, channels and blocks.
+
+        This one then does exactly what that one does: what is new starts at random, but nothing
+        old reads from it, and new blocks pass on what they get (T. Chen et al., "Net2Net",
+        ICLR 2016). Raises ConfigError when the other one is not smaller.
+        """
+        known, own = trained.state_dict(), self.state_dict()
+        if self._kind != trained._kind:
+            raise ConfigError(
+                "was trained with another factor, number of levels, or gated levels"
+            )
+        for name, source in known.items():
+            target = own.get(name)
+            if target is None or any(map(operator.lt, target.shape, source.shape)):
+                raise ConfigError(f"was trained with more, or other, channels and blocks: {name}")
+        with torch.no_grad():
+            for name, target in own.items():
+                source = known.get(name)
+                if source is None:  # new scales are zero already
+                    block, layer, _ = name.rsplit(".", 2)
+                    if layer == "conv2" and isinstance(self.get_submodule(block), PlainResBlock):
+                        target.zero_()  # new gated blocks pass on what they get as they are
+                elif source.ndim == 1:
+                    target[: len(source)] = source
+                else:
+                    turned = name.startswith(
+                        ("ups", "scales")
+                    )  # whose weights are inputs × outputs
+                    new, old = (w.transpose(0, 1) if turned else w for w in (target, source))
+                    outputs, inputs = old.shape[:2]
+                    new[:outputs, inputs:] = 0
+                    new[:outputs, :inputs] = old
 
 
 @register("unshuffle_unet")
-class UnshuffleUNet(RestorationModel):
+class UnshuffleUNet(UnshuffleTrunk, RestorationModel):
     """U-Net on pixel-unshuffled input with additive skips and a global residual.
 
     widths: channels at each level, such as 1/2, 1/4, 1/8 … of the resolution; the last is the
@@ -76,45 +189,18 @@ class UnshuffleUNet(RestorationModel):
         confidence: bool = False,
         hidden: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        if not len(widths) == len(encoder_blocks) == len(decoder_blocks) + 1:
-            raise ConfigError(
-                "unshuffle_unet needs as many encoder_blocks as widths and one decoder_blocks "
-                f"fewer, got {len(widths)}, {len(encoder_blocks)} and {len(decoder_blocks)}"
-            )
-        if factor not in (1, 2, 4, 8):
-            raise ConfigError(f"unshuffle_unet's factor is 1, 2, 4 or 8, not {factor}")
-        if not 0 <= gated_levels <= len(widths):
-            raise ConfigError(f"unshuffle_unet has no {gated_levels} levels to be gated")
-        self.factor, self.confidence = factor, confidence
-        # What cannot grow: gated levels normalise over their channels.
-        gated_widths = tuple(widths[len(widths) - gated_levels :])
-        self._kind = (factor, confidence, len(widths), gated_widths)
-        self.size_multiple = factor * 2 ** (len(widths) - 1)
-        gated = [level >= len(widths) - gated_levels for level in range(len(widths))]
-        levels = [*zip(widths, encoder_blocks, gated, strict=True)]
-        levels += zip(widths, decoder_blocks, gated, strict=False)
-        outside = [width for width, count, gate in levels for _ in range(0 if gate else count)]
-        hidden = outside if hidden is None else hidden
-        if len(hidden) != len(outside) or min(hidden, default=1) < 1:
-            raise ConfigError(
-                f"unshuffle_unet needs hidden channels for {len(outside)} residual blocks, at "
-                f"least 1 each, got {list(hidden)}"
-            )
-        left = iter(hidden)
-        self.intro = nn.Conv2d(3 * factor**2, widths[0], 3, padding=1)
-        way_down, way_up = levels[: len(widths)], levels[len(widths) :]
-        self.encoders = nn.ModuleList([_blocks(*level, left) for level in way_down])
-        steps = list(itertools.pairwise(widths))
-        self.downs = nn.ModuleList([nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in steps])
-        self.ups = nn.ModuleList([nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps])
-        self.scales = nn.ModuleList(
-            [nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in steps if modulated]
+        super().__init__(
+            3,
+            (3 + confidence) * factor**2,
+            widths,
+            encoder_blocks,
+            decoder_blocks,
+            factor,
+            gated_levels,
+            modulated,
+            hidden,
         )
-        for weights in self.scales.parameters():
-            nn.init.zeros_(weights)
-        self.decoders = nn.ModuleList([_blocks(*level, left) for level in way_up])
-        self.output = nn.Conv2d(widths[0], (3 + confidence) * factor**2, 3, padding=1)
+        self.confidence = confidence
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
         if confidence:  # begins open: where it has closed, nothing is learned any more
@@ -122,54 +208,17 @@ class UnshuffleUNet(RestorationModel):
                 self.output.bias[3 * factor**2 :] = _OPEN  # type: ignore[index]
 
     def begin_with(self, trained: RestorationModel) -> None:
-        """Take the weights of a trained network, which may have fewer channels and blocks.
+        """Grow out of a trained network, which may have fewer channels and blocks.
 
-        This one then restores exactly as that one does: what is new starts at random, but nothing
-        old reads from it, and new blocks pass on what they get (T. Chen et al., "Net2Net",
-        ICLR 2016). Raises ConfigError when the other one is not smaller.
+        Raises ConfigError when the other one is not smaller.
         """
         assert isinstance(trained, UnshuffleUNet)  # noqa: S101
-        known, own = trained.state_dict(), self.state_dict()
-        if self._kind != trained._kind:
-            raise ConfigError(
-                "was trained with another factor, confidence, number of levels, or gated levels"
-            )
-        for name, source in known.items():
-            target = own.get(name)
-            if target is None or any(map(operator.lt, target.shape, source.shape)):
-                raise ConfigError(f"was trained with more, or other, channels and blocks: {name}")
-        with torch.no_grad():
-            for name, target in own.items():
-                source = known.get(name)
-                if source is None:  # new scales are zero already
-                    block, layer, _ = name.rsplit(".", 2)
-                    if layer == "conv2" and isinstance(self.get_submodule(block), PlainResBlock):
-                        target.zero_()  # new gated blocks pass on what they get as they are
-                elif source.ndim == 1:
-                    target[: len(source)] = source
-                else:
-                    turned = name.startswith(
-                        ("ups", "scales")
-                    )  # whose weights are inputs × outputs
-                    new, old = (w.transpose(0, 1) if turned else w for w in (target, source))
-                    outputs, inputs = old.shape[:2]
-                    new[:outputs, inputs:] = 0
-                    new[:outputs, :inputs] = old
+        if self.confidence != trained.confidence:
+            raise ConfigError("was trained with another confidence")
+        self.grow_out_of(trained)
 
     def restore(self, x: Tensor) -> Tensor:
-        features = self.intro(F.pixel_unshuffle(x, self.factor))
-        skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=False):
-            features = encoder(features)
-            skips.append(features)
-            features = down(features)
-        features = self.encoders[-1](features)
-        for level in reversed(range(len(skips))):
-            skip = skips[level]
-            if self.scales:
-                skip = skip + skip * self.scales[level](features)
-            features = self.decoders[level](self.ups[level](features) + skip)
-        change = F.pixel_shuffle(self.output(features), self.factor)
+        change = F.pixel_shuffle(self.transform(x), self.factor)
         if self.confidence:
             change = change[:, :3] * torch.sigmoid(change[:, 3:])
         return x + change

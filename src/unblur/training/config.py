@@ -15,8 +15,8 @@ class NetworkConfig:
     name: an architecture (`unblur summary` lists them). options: its arguments.
     weights: a checkpoint, model file or shipped model to start from; a larger unshuffle_unet
         grows out of it. revive: hidden channels of residual blocks that have fallen silent, whose
-        ReLU passes nothing on any more, begin anew. max_parameters: a budget; a larger network is
-        refused.
+        ReLU passes nothing on any more, begin anew. frozen: top-level parts that keep the weights
+        they begin with. max_parameters: a budget; a larger network is refused.
     compile: use torch.compile. channels_last: memory format, often quicker on recent hardware.
     """
 
@@ -24,6 +24,7 @@ class NetworkConfig:
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     revive: bool = False
+    frozen: list[str] = field(default_factory=list)
     max_parameters: int | None = None
     compile: bool = False
     channels_last: bool = False

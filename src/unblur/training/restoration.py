@@ -21,7 +21,7 @@ from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
 from unblur.models.analysis import count_parameters
 from unblur.models.base import pad_to_multiple
-from unblur.registry import ConfigError
+from unblur.registry import ConfigError, unknown
 from unblur.training.config import NetworkConfig, Recipe
 from unblur.training.errors import TrainingError
 from unblur.training.optimizers import build_optimizer, build_schedule
@@ -34,12 +34,17 @@ def build_network(config: NetworkConfig) -> RestorationModel:
         raise ConfigError(f"{config.name} does not restore images, so it is not trained like this")
     if config.weights is not None:
         name, options, trained = _trained_network(config.weights)
-        if name != config.name:
+        if name != config.name and name not in network.begins_with:
             raise ConfigError(f"{config.weights}: holds a {name}, the recipe has a {config.name}")
         try:
             network.begin_with(trained)
         except ConfigError as error:
             raise ConfigError(f"{config.weights}: {error} ({options})") from error
+    for section in config.frozen:
+        part = dict(network.named_children()).get(section)
+        if part is None:
+            raise unknown("section of network.frozen", section, dict(network.named_children()))
+        part.requires_grad_(False)
     parameters = count_parameters(network)
     if config.max_parameters is not None and parameters > config.max_parameters:
         raise ConfigError(
@@ -184,6 +189,11 @@ class RestorationModule(LightningModule):
             padded = pad_to_multiple(sharp, self.network.size_multiple)
             loss, terms = MultiScaleLoss(self.loss)(scales, padded)
             return scales[-1][..., : sharp.shape[-2], : sharp.shape[-1]], loss, terms
+        restore_and_explain = getattr(self.network, "restore_and_explain", None)
+        if restore_and_explain is not None:
+            restored, distance = restore_and_explain(blurred, sharp)
+            loss, terms = self.loss(restored, sharp)
+            return restored, loss + distance, {**terms, "kernels": distance.detach()}
         restored = self._run_network(blurred)
         loss, terms = self.loss(restored, sharp)
         return restored, loss, terms

@@ -1,0 +1,98 @@
+"""Fourier transforms of windows as matrix products: every runtime multiplies matrices well.
+
+FFT layers do not survive conversion to other runtimes; a 256-point transform as a product of
+matrices costs less than one 3×3 convolution of 32 channels.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Spectra are sums of many products that nearly cancel: not in a training's half precision."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+class WindowTransform(nn.Module):
+    """The 2-D discrete Fourier transform of real images, at `frequencies` of them a side.
+
+    first, count: the images hold the positions first … first+count−1 of a period along each axis.
+    A spectrum is a pair of real and imaginary parts, …×frequencies×(frequencies/2+1).
+    """
+
+    def __init__(self, frequencies: int, first: int, count: int) -> None:
+        super().__init__()
+        positions = torch.arange(first, first + count, dtype=torch.float64)
+        half = frequencies // 2 + 1
+        turns = torch.outer(torch.arange(frequencies), positions)
+        angles = 2 * math.pi / frequencies * turns
+        twice = torch.full((half, 1), 2.0, dtype=torch.float64)
+        twice[0] = twice[-1] = 1.0  # frequencies that stand for themselves alone
+        matrices = {
+            "cosine": angles.cos(),
+            "sine": angles.sin(),
+            "half_cosine": angles[:half].cos().T,
+            "half_sine": angles[:half].sin().T,
+            "back_cosine": angles[:half].cos() * twice / frequencies**2,
+            "back_sine": angles[:half].sin() * twice / frequencies**2,
+        }
+        for name, matrix in matrices.items():
+            self.register_buffer(name, matrix.float().contiguous(), persistent=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """…×count×count → its spectrum."""
+        cosine, sine = image @ self.half_cosine, image @ self.half_sine
+        return self.cosine @ cosine - self.sine @ sine, -(self.sine @ cosine + self.cosine @ sine)
+
+    def inverse(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """A spectrum → the …×count×count values at the positions."""
+        cosine, sine = self.cosine.T, self.sine.T
+        rows = cosine @ real - sine @ imaginary, cosine @ imaginary + sine @ real
+        return rows[0] @ self.back_cosine - rows[1] @ self.back_sine
+
+
+def cut_windows(x: Tensor, side: int) -> Tensor:
+    """N×C×H×W, sides multiples of side/2 → N×rows×columns×C×side×side, half overlapping."""
+    batch, channels, height, width = x.shape
+    hop = side // 2
+    x = x.reshape(batch, channels, height // hop, hop, width // hop, hop)
+    x = torch.cat([x[:, :, :-1], x[:, :, 1:]], 3)
+    x = torch.cat([x[:, :, :, :, :-1], x[:, :, :, :, 1:]], 5)
+    return x.permute(0, 2, 4, 1, 3, 5)
+
+
+def join_windows(windows: Tensor) -> Tensor:
+    """The sum of half-overlapping windows, without the outer half of those at the edges.
+
+    N×rows×columns×C×side×side → N×C×(rows−1)·side/2×(columns−1)·side/2.
+    """
+    batch, rows, columns, channels, side, _ = windows.shape
+    hop = side // 2
+    x = windows.permute(0, 3, 1, 4, 2, 5)
+    x = x[..., 1:, :hop] + x[..., :-1, hop:]
+    x = x[:, :, 1:, :hop] + x[:, :, :-1, hop:]
+    return x.reshape(batch, channels, (rows - 1) * hop, (columns - 1) * hop)
+
+
+def fade(side: int, share: float) -> Tensor:
+    """side×side: 1 inside, falling to 0 along a raised cosine over `share` of each edge."""
+    places = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    distance = torch.minimum(places, 1 - places)
+    edge = 0.5 - 0.5 * torch.cos(math.pi * (distance / share).clamp(max=1))
+    return torch.outer(edge, edge).float()
+
+
+def slopes(x: Tensor) -> Tensor:
+    """N×1×H×W → N×2×H×W: differences to the next pixel on the right and below."""
+    right = F.pad(x[..., :, 1:] - x[..., :, :-1], (0, 1))
+    below = F.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
+    return torch.cat([right, below], 1)
