@@ -31,6 +31,18 @@ LIGHT = {
     "standard_unet": {},
     "unet16": {"width": 8},
     "unshuffle_unet": {"widths": [4, 6, 8], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]},
+    "wiener_unet": {
+        "widths": [4, 6],
+        "encoder_blocks": [1, 1],
+        "decoder_blocks": [1],
+        "window": 64,
+        "reach": 8,
+        "edge_widths": [4, 6],
+        "edge_blocks": [1, 1],
+        "maps": 1,
+        "head": 8,
+        "head_blocks": 2,
+    },
 }
 
 # (name, options, trained parameters, with BatchNorm's running statistics), from the publications.

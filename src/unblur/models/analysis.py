@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
 from unblur.models.base import RestorationModel
 from unblur.models.deploy import DeployedModel
@@ -25,7 +26,8 @@ class Section:
     """A top-level part of a network.
 
     channels: of its output; scale: its output's side per input side, e.g. 0.5;
-    macs_per_pixel: multiply-accumulates of its convolutions per pixel of the photo.
+    macs_per_pixel: multiply-accumulates of its convolutions and matrix products per pixel of the
+        photo.
     """
 
     name: str
@@ -57,50 +59,59 @@ def count_running_statistics(model: nn.Module) -> int:
     return sum(b.numel() for name, b in model.named_buffers() if "running_" in name)
 
 
-def _conv_macs(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, y: Tensor) -> int:
-    positions = x if isinstance(conv, nn.ConvTranspose2d) else y
-    return int(positions.shape[-2] * positions.shape[-1] * conv.weight.numel())
-
-
 def summarize(model: nn.Module, with_field: bool = True) -> Summary:
-    """Add up what the sections of a network cost for a 256×256 image.
+    """Add up what the sections of a network cost for a 256×256 image, or a larger one.
 
+    It is larger for networks that accept none so small, or mirror much of one that is.
     with_field: also find the receptive field, which takes seconds.
     """
-    macs: dict[nn.Module, int] = {}
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            macs[module] = macs.get(module, 0) + _conv_macs(module, inputs[0], output)
         last = output[-1] if isinstance(output, tuple) else output
         shapes[module] = tuple(last.shape)
 
-    _trace(model, model.modules(), note)
+    side = _side(model)
+    with FlopCounterMode(display=False) as counter:
+        _trace(model, model.modules(), note)
+    flops = {name: sum(each.values()) for name, each in counter.get_flop_counts().items()}
+
+    def macs(part: nn.Module, name: str) -> int:
+        """Of a module, or of its children where others than it call them."""
+        if name in flops:
+            return flops[name] // 2
+        return sum(macs(child, f"{name}.{own}") for own, child in part.named_children())
+
     sections = []
     for name, part in _sections(model):
         shape = shapes.get(part)
         if shape is None:  # never called itself: take its last child that was
             shape = next((shapes[m] for m in reversed(list(part.modules())) if m in shapes), None)
-        if shape is None:
+        cost = macs(part, f"{type(model).__name__}.{name}")
+        if shape is None or not (cost or count_parameters(part)):
             continue
         sections.append(
             Section(
                 name,
                 _operation(part),
                 shape[1] if len(shape) > 1 else 1,
-                shape[-1] / _SIDE if len(shape) == 4 else 0.0,
+                shape[-1] / side if len(shape) == 4 else 0.0,
                 count_parameters(part),
-                sum(macs.get(module, 0) for module in part.modules()) / _SIDE**2,
+                cost / side**2,
             )
         )
     return Summary(
         sections,
         count_parameters(model),
         count_running_statistics(model),
-        sum(macs.values()) / _SIDE**2,
+        flops["Global"] / 2 / side**2,
         receptive_field(model) if with_field and isinstance(model, RestorationModel) else None,
     )
+
+
+def _side(model: nn.Module) -> int:
+    """Of the image that costs are counted for."""
+    return max(_SIDE, 4 * model.min_size) if isinstance(model, RestorationModel) else _SIDE
 
 
 def _trace(
@@ -108,13 +119,14 @@ def _trace(
     modules: Iterable[nn.Module],
     note: Callable[[nn.Module, tuple[Tensor, ...], Any], None],
 ) -> None:
-    """Call `note(module, inputs, output)` as a 256×256 image passes through `modules`.
+    """Call `note(module, inputs, output)` as an image of `_side` passes through `modules`.
 
     On PyTorch's meta device: tensors have shapes and no values, so that nothing is calculated.
     """
     tensors = chain(model.named_parameters(), model.named_buffers())
     valueless = {name: torch.empty_like(each, device="meta") for name, each in tensors}
-    image = torch.empty(1, 3, _SIDE, _SIDE, device="meta")
+    side = _side(model)
+    image = torch.empty(1, 3, side, side, device="meta")
     hooks = [module.register_forward_hook(note) for module in modules]
     training = model.training
     try:
@@ -127,14 +139,14 @@ def _trace(
 
 
 def _sections(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Top-level parts, lists taken apart, those without parameters left out."""
+    """Top-level parts, lists taken apart."""
     parts: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList):
             parts += [(f"{name}.{index}", part) for index, part in enumerate(child)]
         else:
             parts.append((name, child))
-    return [(name, part) for name, part in parts if count_parameters(part)]
+    return parts
 
 
 def _operation(part: nn.Module) -> str:
@@ -175,7 +187,7 @@ def separable_cost(model: nn.Module) -> SeparableCost | None:
         assert isinstance(module, DSConv)  # noqa: S101 (registered for DSConv only)
         own = module.depthwise.weight.numel() + module.pointwise.weight.numel()
         full = 9 * module.pointwise.weight.numel()
-        share = output.shape[-1] * output.shape[-2] / _SIDE**2
+        share = output.shape[-1] * output.shape[-2] / _side(model) ** 2
         separable, standard = separable + own, standard + full
         separable_macs, standard_macs = separable_macs + own * share, standard_macs + full * share
 
@@ -223,7 +235,7 @@ def receptive_field(model: RestorationModel, limit: int = 4096) -> int | None:
 
 def largest_feature_bytes(model: RestorationModel) -> float:
     """Bytes of the largest feature map per pixel of the photo, in float32."""
-    return 4 * max(_feature_sizes(model, list(model.modules()))) / _SIDE**2
+    return 4 * max(_feature_sizes(model, list(model.modules()))) / _side(model) ** 2
 
 
 def training_feature_bytes(model: RestorationModel) -> float:
@@ -233,11 +245,11 @@ def training_feature_bytes(model: RestorationModel) -> float:
     not counted, nor what a layer keeps besides its output.
     """
     layers = [module for module in model.modules() if not list(module.children())]
-    return 4 * sum(_feature_sizes(model, layers)) / _SIDE**2
+    return 4 * sum(_feature_sizes(model, layers)) / _side(model) ** 2
 
 
 def _feature_sizes(model: RestorationModel, modules: list[nn.Module]) -> list[int]:
-    """Numbers of values that modules return for a 256×256 image."""
+    """Numbers of values that modules return for an image of `_side`."""
     sizes: list[int] = []
 
     def note(_module: nn.Module, _inputs: Any, output: Any) -> None:

@@ -29,6 +29,7 @@ class RestorationModel(nn.Module):
     min_size: and at least this.
     value_range: the values of black and white, of its input and its output.
     begins_with: other architectures whose weights `begin_with` takes.
+    own_losses: names of losses that its `restore_and_compare` returns beside the restored images.
     float_sections: stay in float32 where other convolutions are computed in int8; rounding shows
         in them most.
     """
@@ -37,6 +38,7 @@ class RestorationModel(nn.Module):
     min_size: int = 1
     value_range: tuple[float, float] = (0.0, 1.0)
     begins_with: tuple[str, ...] = ()
+    own_losses: tuple[str, ...] = ()
     float_sections: tuple[str, ...] = ()
 
     @classmethod
@@ -57,6 +59,12 @@ class RestorationModel(nn.Module):
     def restore(self, x: Tensor) -> Tensor:
         """Map a batch whose size is accepted to its restored version of the same size."""
         raise NotImplementedError
+
+    def restore_and_compare(
+        self, blurred: Tensor, sharp: Tensor, restores: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(restored, own losses) of a batch; without `restores` for the losses alone."""
+        return self(blurred), {}
 
     def padded(self, x: Tensor) -> Tensor:
         """A batch, mirrored at its edges up to the next size that is accepted."""

@@ -22,6 +22,11 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def single(x: Tensor) -> Tensor:
+    """In float32, if it came in half precision."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 class WindowTransform(nn.Module):
     """The 2-D discrete Fourier transform of real images, at `frequencies` of them a side.
 

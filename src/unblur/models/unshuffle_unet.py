@@ -130,9 +130,7 @@ class UnshuffleTrunk(nn.Module):
         """
         known, own = trained.state_dict(), self.state_dict()
         if self._kind != trained._kind:
-            raise ConfigError(
-                "was trained with another factor, number of levels, or gated levels"
-            )
+            raise ConfigError("was trained with another factor, number of levels, or gated levels")
         for name, source in known.items():
             target = own.get(name)
             if target is None or any(map(operator.lt, target.shape, source.shape)):

@@ -25,6 +25,7 @@ from unblur.models.fourier import (
     fade,
     full_precision,
     join_windows,
+    single,
     slopes,
 )
 from unblur.models.registry import ConfigError, register
@@ -95,14 +96,14 @@ class KernelEstimator(nn.Module):
     def forward(self, luma: Tensor) -> Tensor:
         edges = F.pixel_shuffle(self.edges.transform(luma - 0.5), _EDGE_FACTOR)
         with full_precision(luma):
-            seen = torch.cat([slopes(luma.float()), edges.float()], 1)
+            seen = torch.cat([slopes(single(luma)), single(edges)], 1)
             seen = self._correlations(cut_windows(seen, self.window) * self.fade)
             batch, rows, columns = seen.shape[:3]
             seen = F.pixel_unshuffle(seen.flatten(0, 2), 2)
             seen = torch.cat([seen, self.place.expand(seen.shape[0], -1, -1, -1)], 1)
         x = self.before(self.intro(seen))
         x = x + self.up(self.middle(self.down(x)))
-        logits = F.pixel_shuffle(self.output(F.relu(self.after(x))), 2).float()
+        logits = single(F.pixel_shuffle(self.output(F.relu(self.after(x))), 2))
         return logits.reshape(batch, rows, columns, 2 * self.reach, 2 * self.reach)
 
     def _correlations(self, windows: Tensor) -> Tensor:
@@ -116,10 +117,14 @@ class KernelEstimator(nn.Module):
         split = [2, maps, maps]
         (a, right, below), (b, right_b, below_b) = (p.split(split, -3) for p in (real, imaginary))
         cross = [
-            right * a[..., :1, :, :] + right_b * b[..., :1, :, :]
-            + below * a[..., 1:, :, :] + below_b * b[..., 1:, :, :],
-            right * b[..., :1, :, :] - right_b * a[..., :1, :, :]
-            + below * b[..., 1:, :, :] - below_b * a[..., 1:, :, :],
+            right * a[..., :1, :, :]
+            + right_b * b[..., :1, :, :]
+            + below * a[..., 1:, :, :]
+            + below_b * b[..., 1:, :, :],
+            right * b[..., :1, :, :]
+            - right_b * a[..., :1, :, :]
+            + below * b[..., 1:, :, :]
+            - below_b * a[..., 1:, :, :],
         ]
         own = right**2 + right_b**2 + below**2 + below_b**2
         own = torch.cat([own, (a**2 + b**2).sum(-3, keepdim=True)], -3)
@@ -140,24 +145,31 @@ class KernelEstimator(nn.Module):
         norm = seen.square().sum((-2, -1), keepdim=True).sqrt()
         return seen / (norm + 1e-6) * (self.reach / 2)
 
-    def targets(self, blurred: Tensor, sharp: Tensor) -> Tensor:
-        """The kernels that make the one luma of the other by least squares, not negative.
+    def targets(self, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
+        """(kernels, trust) that make the one luma of the other by least squares, not negative.
 
-        …×2·reach×2·reach for each window, of sum 1, without gradient.
+        For each window …×2·reach×2·reach, of sum 1, and the share, 0…1, of the blurred slopes'
+        energy that the kernel explains: little where there is nothing but noise. No gradient.
         """
+        near = slice(self.reach, 3 * self.reach)
         with torch.no_grad(), full_precision(blurred):
-            pair = torch.cat([slopes(blurred.float()), slopes(sharp.float())], 1)
+            pair = torch.cat([slopes(single(blurred)), slopes(single(sharp))], 1)
             real, imaginary = self.photos(cut_windows(pair, self.window) * self.fade)
             (a, c), (b, d) = (part.split(2, -3) for part in (real, imaginary))
             power = (c**2 + d**2).sum(-3)
-            power = power + _TARGET_BALANCE * power.mean((-2, -1), keepdim=True) + 1e-9
             cross = (c * a + d * b).sum(-3), (c * b - d * a).sum(-3)
-            lags = self.lags.inverse(cross[0] / power, cross[1] / power)
-            kernels = lags[..., self.reach : 3 * self.reach, self.reach : 3 * self.reach]
-            kernels = kernels.clamp_min(0)
+            divisor = power + _TARGET_BALANCE * power.mean((-2, -1), keepdim=True) + 1e-9
+            lags = self.lags.inverse(cross[0] / divisor, cross[1] / divisor)
+            kernels = lags[..., near, near].clamp_min(0)
             largest = kernels.amax((-2, -1), keepdim=True)
             kernels = kernels.where(kernels > _TARGET_LEAST * largest, 0.0)
-            return kernels / kernels.sum((-2, -1), keepdim=True).clamp_min(1e-9)
+            kernels = kernels / kernels.sum((-2, -1), keepdim=True).clamp_min(1e-9)
+            # |B − K·S|² summed over frequencies, beside |B|².
+            e, f = self.lags(F.pad(kernels, (self.reach,) * 4))
+            energy = (a**2 + b**2).sum(-3)
+            left = energy - 2 * (e * cross[0] + f * cross[1]) + (e**2 + f**2) * power
+            unexplained = left.sum((-2, -1)) / energy.sum((-2, -1)).clamp_min(1e-9)
+            return kernels, (1 - unexplained).clamp(0, 1)
 
 
 class WienerFilter(nn.Module):
@@ -197,14 +209,16 @@ class WienerFilter(nn.Module):
             a, b = spectra[gamma]
             c, d = (part / (power + balance * self.slope) for part in (real, imaginary))
             windows = self.photos.inverse(a * c + b * d, b * c - a * d) * self.behind
-            light = join_windows(windows[:, :, :, None]).clamp(_DARK**gamma, 1)
+            light = join_windows(windows[:, :, :, None]).clamp(_DARK**gamma, 1.0)
             changes.append(light ** (1 / gamma))
         return torch.cat(changes, 1) - luma[..., hop:-hop, hop:-hop]
 
 
 @register("wiener_unet")
 class WienerUNet(RestorationModel):
-    """A kernel for every window, a Wiener filter with it, and an UnshuffleUNet that sees both.
+    """A kernel for every window, a Wiener filter with it, and a U-Net that sees both.
+
+    For each pixel the U-Net says how far to trust each filter, and what else is to be changed.
 
     widths, encoder_blocks, decoder_blocks, hidden: of that U-Net, as in `unshuffle_unet`.
     window: side in pixels of the half-overlapping windows. reach: of kernels, in pixels to each
@@ -213,6 +227,7 @@ class WienerUNet(RestorationModel):
     """
 
     begins_with = ("unshuffle_unet",)
+    own_losses = ("kernels",)
 
     def __init__(
         self,
@@ -241,7 +256,7 @@ class WienerUNet(RestorationModel):
         self.wiener = WienerFilter(window, reach)
         self.refiner = UnshuffleTrunk(
             3 + len(_FILTERS),
-            3 * _FACTOR**2,
+            (3 + len(_FILTERS)) * _FACTOR**2,
             widths,
             encoder_blocks,
             decoder_blocks,
@@ -271,30 +286,37 @@ class WienerUNet(RestorationModel):
         luma = _luma(x)
         return self._restore(x, luma, self.estimator(luma))
 
-    def restore_and_explain(self, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
-        """(restored, how far the kernels are from those that made the one of the other)."""
+    def restore_and_compare(
+        self, blurred: Tensor, sharp: Tensor, restores: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(restored, {"kernels": their distance from those that made the one of the other}).
+
+        restores: False returns the blurred image, for training the estimator alone.
+        """
         height, width = blurred.shape[-2:]
         x = self.padded(blurred)
         luma = _luma(x)
         logits = self.estimator(luma)
-        kernels = self.estimator.targets(luma, _luma(self.padded(sharp)))
-        restored = self._restore(x, luma, logits)[..., :height, :width]
-        return restored, kernel_distance(logits, kernels)
+        kernels, trust = self.estimator.targets(luma, _luma(self.padded(sharp)))
+        distance = (trust * kernel_distance(logits, kernels)).sum() / trust.sum().clamp_min(1e-3)
+        restored = self._restore(x, luma, logits)[..., :height, :width] if restores else blurred
+        return restored, {"kernels": distance}
 
     def _restore(self, x: Tensor, luma: Tensor, logits: Tensor) -> Tensor:
         with full_precision(x):
             kernels = logits.flatten(-2).softmax(-1).reshape(logits.shape)
-            changes = self.wiener(luma.float(), kernels)
-        change = self.refiner.transform(torch.cat([x, changes], 1))
-        return x + F.pixel_shuffle(change, _FACTOR)
+            changes = self.wiener(single(luma), kernels)
+        own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
+        trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
+        return x + own[:, :3] + trusted
 
 
 def kernel_distance(logits: Tensor, kernels: Tensor) -> Tensor:
-    """Kullback–Leibler divergence plus relative squared error of kernels, their mean."""
+    """Kullback–Leibler divergence plus relative squared error of each kernel."""
     own, target = logits.flatten(-2).log_softmax(-1), kernels.flatten(-2)
     divergence = (target * (target.clamp_min(1e-8).log() - own)).sum(-1)
     error = (own.exp() - target).square().sum(-1) / target.square().sum(-1).clamp_min(1e-9)
-    return (divergence + error).mean()
+    return divergence + error
 
 
 def _luma(x: Tensor) -> Tensor:

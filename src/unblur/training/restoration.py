@@ -139,7 +139,13 @@ class RestorationModule(LightningModule):
         self.recipe = recipe
         self.network = network
         self.steps, self.epoch_ends = steps, epoch_ends
-        self.loss = WeightedLoss(recipe.losses, network.value_range)
+        losses = recipe.losses
+        self.own_losses = {name: losses[name] for name in network.own_losses if name in losses}
+        losses = {name: value for name, value in losses.items() if name not in self.own_losses}
+        # With nothing but a network's own losses images are not restored.
+        self.loss: WeightedLoss | None = None
+        if any(losses.values()) or not self.own_losses:
+            self.loss = WeightedLoss(losses, network.value_range)
         self.ema: RestorationModel | None = None
         if recipe.trainer.ema is not None:
             if not 0 < recipe.trainer.ema < 1:
@@ -181,7 +187,16 @@ class RestorationModule(LightningModule):
         self, blurred: Tensor, sharp: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(restored, loss, terms) of a batch."""
-        self.loss.set_progress(min(1.0, self.optimizer_steps / max(1, self.steps)))
+        if self.loss is not None:
+            self.loss.set_progress(min(1.0, self.optimizer_steps / max(1, self.steps)))
+        if self.own_losses:
+            restores = self.loss is not None
+            restored, own = self.network.restore_and_compare(blurred, sharp, restores)
+            loss, terms = self.loss(restored, sharp) if self.loss is not None else (0.0, {})
+            for name, weight in self.own_losses.items():
+                loss, terms = loss + weight * own[name], {**terms, name: own[name].detach()}
+            return restored, loss, terms
+        assert self.loss is not None  # noqa: S101
         forward_scales = getattr(self.network, "forward_scales", None)
         if forward_scales is not None:
             scales = forward_scales(blurred)
@@ -189,11 +204,6 @@ class RestorationModule(LightningModule):
             padded = pad_to_multiple(sharp, self.network.size_multiple)
             loss, terms = MultiScaleLoss(self.loss)(scales, padded)
             return scales[-1][..., : sharp.shape[-2], : sharp.shape[-1]], loss, terms
-        restore_and_explain = getattr(self.network, "restore_and_explain", None)
-        if restore_and_explain is not None:
-            restored, distance = restore_and_explain(blurred, sharp)
-            loss, terms = self.loss(restored, sharp)
-            return restored, loss + distance, {**terms, "kernels": distance.detach()}
         restored = self._run_network(blurred)
         loss, terms = self.loss(restored, sharp)
         return restored, loss, terms

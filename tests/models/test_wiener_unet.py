@@ -1,0 +1,173 @@
+"""Kernels that are seen and divided by: transforms, windows, filters, and the whole network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.models.test_networks import LIGHT, perturbed
+from unblur.blur import convolve, defocus_kernel, gaussian_kernel, motion_kernel, sway_kernel
+from unblur.imaging import read_photo
+from unblur.inference.describe import synthetic_photo
+from unblur.models import ConfigError, create_model
+from unblur.models.fourier import WindowTransform, cut_windows, fade, join_windows
+from unblur.models.wiener_unet import KernelEstimator, WienerFilter, kernel_distance
+
+KERNELS = {
+    "gaussian": gaussian_kernel(1.6),
+    "elongated": gaussian_kernel(2.5, None, 0.3, 30.0),
+    "defocus": defocus_kernel(3.0),
+    "motion": motion_kernel(9.0, 20.0),
+    "sway": sway_kernel(np.random.default_rng(0), 14.0, 0.3, centre="box"),
+}
+
+
+@pytest.fixture(scope="module")
+def estimator() -> KernelEstimator:
+    return create_model("wiener_unet").estimator  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def lumas(data: Path) -> Tensor:
+    """Photos, 3×1×256×384."""
+    files = sorted((data / "sharp" / "bsds500" / "test").glob("*.jpg"))[:40]
+    photos = [read_photo(file).pixels for file in files]
+    wide = [photo for photo in photos if photo.shape[0] < photo.shape[1]][:3]
+    planes = [torch.from_numpy(photo[:256, :384] / np.float32(255)).mean(2) for photo in wide]
+    return torch.stack(planes)[:, None]
+
+
+def at_centre(kernel: np.ndarray, reach: int = 16) -> Tensor:
+    placed = torch.zeros(2 * reach, 2 * reach)
+    top, left = (reach - side // 2 for side in kernel.shape)
+    placed[top : top + kernel.shape[0], left : left + kernel.shape[1]] = torch.from_numpy(kernel)
+    return placed
+
+
+def under(kernel: np.ndarray, lumas: Tensor, noise: float = 0.0) -> Tensor:
+    blurred = torch.stack([convolve(luma.permute(1, 2, 0), kernel)[..., 0] for luma in lumas])
+    generator = torch.Generator().manual_seed(0)
+    return (blurred[:, None] + noise * torch.randn(lumas.shape, generator=generator)).clamp(0, 1)
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    return float(-10 * (first - second).square().mean().log10())
+
+
+@settings(max_examples=20, deadline=None)
+@given(half=st.integers(1, 16), first=st.integers(-40, 40), share=st.floats(0.1, 1))
+def test_transforms_are_fourier_transforms(half: int, first: int, share: float) -> None:
+    side = 2 * half
+    count = max(1, int(share * side))
+    transform = WindowTransform(side, first, count)
+    image = torch.rand(2, count, count, dtype=torch.float32)
+    period = torch.zeros(2, side, side)
+    places = (torch.arange(count) + first) % side
+    period[:, places[:, None], places] = image
+    spectrum = torch.fft.rfft2(period)
+    real, imaginary = transform(image)
+    assert torch.allclose(real, spectrum.real, atol=1e-3)
+    assert torch.allclose(imaginary, spectrum.imag, atol=1e-3)
+    assert torch.allclose(transform.inverse(real, imaginary), image, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(hop=st.integers(1, 6), rows=st.integers(2, 5), columns=st.integers(2, 5))
+def test_windows_come_together_again(hop: int, rows: int, columns: int) -> None:
+    x = torch.rand(2, 3, rows * hop, columns * hop)
+    windows = cut_windows(F.pad(x, (hop, hop, hop, hop)), 2 * hop)
+    assert windows.shape == (2, rows + 1, columns + 1, 3, 2 * hop, 2 * hop)
+    assert torch.equal(windows[:, 1, 1], x[..., : 2 * hop, : 2 * hop])
+    assert torch.allclose(join_windows(windows * fade(2 * hop, 0.5)), x, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_least_squares_find_the_kernel(
+    name: str, estimator: KernelEstimator, lumas: Tensor
+) -> None:
+    truth = at_centre(KERNELS[name])
+    found, trust = estimator.targets(under(KERNELS[name], lumas, 0.002), lumas)
+    assert found.shape == (3, 1, 2, 32, 32)
+    assert torch.allclose(found.sum((-2, -1)), torch.ones(3, 1, 2))
+    errors = (found - truth).square().sum((-2, -1)) / truth.square().sum()
+    assert errors.max() < 0.1
+    assert trust.min() > 0.8
+    # As logits they are all but right, and those of no blur are not.
+    assert kernel_distance((found + 1e-8).log(), found).max() < 1e-3
+    point = at_centre(np.ones((1, 1))).add(1e-8).log().expand_as(found)
+    assert kernel_distance(point, found).min() > 0.5
+
+
+def test_noise_is_not_trusted(estimator: KernelEstimator, lumas: Tensor) -> None:
+    flat = torch.full_like(lumas, 0.5)
+    generator = torch.Generator().manual_seed(0)
+    noises = [flat + 0.01 * torch.randn(flat.shape, generator=generator) for _ in range(2)]
+    assert estimator.targets(*noises)[1].max() < 0.1
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_filters_with_the_true_kernel_restore(name: str, lumas: Tensor) -> None:
+    blurred = under(KERNELS[name], lumas, 1 / 255)
+    changes = WienerFilter(256, 16)(blurred, at_centre(KERNELS[name]).expand(3, 1, 2, 32, 32))
+    assert changes.shape == (3, 3, 256, 384)
+    gains = [psnr(blurred + change[:, None], lumas) for change in changes.unbind(1)]
+    assert max(gains) > psnr(blurred, lumas) + 1.5
+
+
+def test_a_kernel_of_one_point_changes_next_to_nothing(lumas: Tensor) -> None:
+    point = at_centre(np.ones((1, 1), np.float32)).expand(3, 1, 2, 32, 32)
+    changes = WienerFilter(256, 16)(lumas, point)
+    assert changes[:, 0].abs().max() < 0.005
+    assert changes.abs().mean() < 0.005
+
+
+def test_windows_have_kernels_of_their_own() -> None:
+    """On the left a point, on the right a Gaussian: only the right one is changed."""
+    image = synthetic_photo(256, 640).mean(1, keepdim=True)
+    point, gaussian = at_centre(np.ones((1, 1), np.float32)), at_centre(gaussian_kernel(2.0))
+    kernels = torch.stack([point, point, gaussian, gaussian])[None, None]
+    changes = WienerFilter(256, 16)(image, kernels)[:, 1].abs()
+    assert changes[..., :256].mean() < 0.1 * changes[..., 384:].mean()
+
+
+def test_it_begins_as_the_network_that_it_grows_out_of() -> None:
+    light = LIGHT["wiener_unet"]
+    small = {key: light[key] for key in ("widths", "encoder_blocks", "decoder_blocks")}
+    trained = perturbed("unshuffle_unet", modulated=True, **small).eval()
+    grown = create_model("wiener_unet", **light).eval()
+    grown.begin_with(trained)  # type: ignore[operator]
+    image = torch.rand(1, 3, 64, 96)  # which both accept as it is
+    with torch.no_grad():
+        assert torch.allclose(grown(image), trained(image), atol=1e-5)
+    with pytest.raises(ConfigError, match="was trained with more"):
+        grown.begin_with(create_model("unshuffle_unet", **{**small, "widths": [8, 12]}))  # type: ignore[operator]
+
+
+def test_half_precision_of_a_training_leaves_spectra_alone() -> None:
+    network = perturbed("wiener_unet", **LIGHT["wiener_unet"]).eval()
+    image = synthetic_photo(64, 96)
+    with torch.no_grad():
+        exact = network(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(image)
+    assert (exact - rounded).abs().mean() < 0.02 * (exact - image).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reach": 6}, "multiple of 4"),
+        ({"reach": 12}, "at most an eighth"),
+        ({"window": 72, "reach": 4}, "grids"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_model("wiener_unet", **{**LIGHT["wiener_unet"], **options})
