@@ -42,6 +42,7 @@ LIGHT = {
         "maps": 1,
         "head": 8,
         "head_blocks": 2,
+        "guesses": 2,
     },
 }
 

@@ -4,15 +4,17 @@ What a plain network has to learn from hundreds of gigapixels, that a blur is a 
 built in. An estimator compares a photo with what it takes for its sharp edges, window by window,
 and says by which kernel the one became the other (S. Cho and S. Lee, "Fast motion deblurring",
 SIGGRAPH Asia 2009, with learned edges as in C. J. Schuler et al., "Learning to deblur", TPAMI
-2016). The window is divided by the kernel's spectrum (N. Wiener, 1949). A U-Net sees the photo
-beside the result and chooses. A photo that is sharp has a kernel of one point, which changes
-nothing. Kernels belong to windows, so blur may vary over the photo, and tiles agree.
+2016). It makes several guesses. The window is divided by their spectra (N. Wiener, 1949) as far as
+they agree: what it is not sure of stays as it is. A U-Net sees the photo beside the result and
+chooses. A photo that is sharp has a kernel of one point, which changes nothing. Kernels belong to
+windows, so blur may vary over the photo, and tiles agree.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,18 +38,29 @@ _BALANCE = 0.05  # first share of an edge map's variance that is added before di
 _DARK = 1e-4  # the least luma: powers have an infinite slope at 0
 _FLOOR = 1e-4  # of a power spectrum, as a share of its mean, before its logarithm
 _TARGET_BALANCE, _TARGET_LEAST = 5e-3, 0.05
-# (gamma, balance): luma is taken to that power, 2.2 being roughly linear light, and divided by the
-# kernel's spectrum with that weight against noise. Where they differ, one of them is wrong.
-_FILTERS = ((1.0, 1e-3), (1.0, 2e-2), (2.2, 5e-3))
+_GAMMAS = (1.0, 2.2)  # luma is filtered as it is, and taken to that power, roughly as light
+_NOISE = 5e-3  # first weight against noise
+_UNCHANGED = 1e-3  # errors below this root mean square, of white, are not worth a loss
+
+
+class Estimate(NamedTuple):
+    """What is known of the blur in each window.
+
+    guesses: N×rows×columns×guesses×2·reach×2·reach, equally likely kernels, each of sum 1, whose
+        centre is at (reach, reach).
+    balance: N×rows×columns, the weight of a slope's power against noise.
+    """
+
+    guesses: Tensor
+    balance: Tensor
 
 
 class KernelEstimator(nn.Module):
-    """Luma N×1×H×W → logits of kernels, N×rows×columns×2·reach×2·reach.
+    """Luma N×1×H×W → an Estimate for every half-overlapping window.
 
-    One for every half-overlapping window; their softmax is the kernel, whose centre is at
-    (reach, reach). widths, encoder_blocks, decoder_blocks: of the U-Net that finds edges. maps:
-    pairs of edge maps that it makes, horizontal and vertical ones. head, head_blocks: channels and
-    blocks of the network that makes a kernel of their correlations with the photo.
+    widths, encoder_blocks, decoder_blocks: of the U-Net that finds edges. maps: pairs of edge maps
+    that it makes, horizontal and vertical ones. head, head_blocks: channels and blocks of the
+    network that makes kernels of their correlations with the photo. guesses: how many.
     """
 
     def __init__(
@@ -60,6 +73,7 @@ class KernelEstimator(nn.Module):
         maps: int,
         head: int,
         head_blocks: int,
+        guesses: int,
     ) -> None:
         super().__init__()
         self.window, self.reach, self.maps = window, reach, maps
@@ -91,9 +105,12 @@ class KernelEstimator(nn.Module):
         self.middle = nn.Sequential(*[residual_block(head) for _ in range(2)])
         self.up = nn.ConvTranspose2d(head, head, 2, 2)
         self.after = nn.Sequential(*[residual_block(head) for _ in range(head_blocks - first)])
-        self.output = nn.Conv2d(head, 4, 3, padding=1)
+        self.output = nn.Conv2d(head, 4 * guesses, 3, padding=1)
+        self.noise = nn.Linear(head, 1)
+        nn.init.zeros_(self.noise.weight)
+        nn.init.constant_(self.noise.bias, math.log(_NOISE))
 
-    def forward(self, luma: Tensor) -> Tensor:
+    def forward(self, luma: Tensor) -> Estimate:
         edges = F.pixel_shuffle(self.edges.transform(luma - 0.5), _EDGE_FACTOR)
         with full_precision(luma):
             seen = torch.cat([slopes(single(luma)), single(edges)], 1)
@@ -103,8 +120,12 @@ class KernelEstimator(nn.Module):
             seen = torch.cat([seen, self.place.expand(seen.shape[0], -1, -1, -1)], 1)
         x = self.before(self.intro(seen))
         x = x + self.up(self.middle(self.down(x)))
-        logits = single(F.pixel_shuffle(self.output(F.relu(self.after(x))), 2))
-        return logits.reshape(batch, rows, columns, 2 * self.reach, 2 * self.reach)
+        x = F.relu(self.after(x))
+        logits = single(F.pixel_shuffle(self.output(x), 2))
+        side = 2 * self.reach
+        guesses = logits.flatten(2).softmax(2).reshape(batch, rows, columns, -1, side, side)
+        balance = single(self.noise(x.mean((2, 3)))).exp().reshape(batch, rows, columns)
+        return Estimate(guesses, balance)
 
     def _correlations(self, windows: Tensor) -> Tensor:
         """…×(2+2·maps)×window×window → …×(2·maps+2)×2·reach×2·reach, each of the same norm.
@@ -173,10 +194,11 @@ class KernelEstimator(nn.Module):
 
 
 class WienerFilter(nn.Module):
-    """Luma N×1×H×W and its kernels, one a window → N×3×H×W: what each of `_FILTERS` would change.
+    """Luma N×1×H×W and the estimate of its blur → N×2×H×W: what filters change, for _GAMMAS.
 
-    Slopes of photos are taken to be Gaussian, alike at all scales, the noise to be white. Colours
-    are nearly alike in what blur takes from them, and their mean has less noise.
+    The filter that is best on average over all guesses, conj(mean K) / (mean |K|² + noise): slopes
+    of photos are taken to be Gaussian, alike at all scales, and noise to be white. Colours are
+    nearly alike in what blur takes from them, and their mean has less noise.
     """
 
     def __init__(self, window: int, reach: int) -> None:
@@ -192,26 +214,50 @@ class WienerFilter(nn.Module):
         rows = torch.sin(math.pi / window * torch.arange(window)) ** 2
         slope = 4 * (rows[:, None] + rows[None, : window // 2 + 1]) + 1e-4
         self.register_buffer("slope", slope, persistent=False)
+        twice = torch.full((window // 2 + 1,), 2.0)
+        twice[0] = twice[-1] = 1.0  # frequencies of half a spectrum that stand for themselves
+        self.register_buffer("twice", twice, persistent=False)
 
-    def forward(self, luma: Tensor, kernels: Tensor) -> Tensor:
+    def forward(self, luma: Tensor, estimate: Estimate) -> Tensor:
         hop = self.window // 2
-        kernels = torch.cat([kernels[:, :1], kernels, kernels[:, -1:]], 1)
-        kernels = torch.cat([kernels[:, :, :1], kernels, kernels[:, :, -1:]], 2)
-        real, imaginary = self.kernels(kernels)
-        power = real**2 + imaginary**2
+        real, imaginary = (_with_border(part) for part in self._response(estimate))
         luma = F.pad(luma, (hop, hop, hop, hop), mode="reflect")
-        spectra: dict[float, tuple[Tensor, Tensor]] = {}
         changes = []
-        for gamma, balance in _FILTERS:
-            if gamma not in spectra:
-                windows = cut_windows(luma.clamp_min(_DARK) ** gamma, self.window)[:, :, :, 0]
-                spectra[gamma] = self.photos(windows * self.before)
-            a, b = spectra[gamma]
-            c, d = (part / (power + balance * self.slope) for part in (real, imaginary))
-            windows = self.photos.inverse(a * c + b * d, b * c - a * d) * self.behind
-            light = join_windows(windows[:, :, :, None]).clamp(_DARK**gamma, 1.0)
-            changes.append(light ** (1 / gamma))
+        for gamma in _GAMMAS:
+            light = luma if gamma == 1 else luma.clamp_min(_DARK) ** gamma
+            a, b = self._spectra(light)
+            windows = self.photos.inverse(a * real - b * imaginary, a * imaginary + b * real)
+            light = join_windows((windows * self.behind)[:, :, :, None])
+            changes.append(light if gamma == 1 else light.clamp(_DARK**gamma, 1.0) ** (1 / gamma))
         return torch.cat(changes, 1) - luma[..., hop:-hop, hop:-hop]
+
+    def error(self, luma: Tensor, sharp: Tensor, estimate: Estimate) -> Tensor:
+        """What the filter leaves of the error of each window, N×rows×columns in dB."""
+        real, imaginary = self._response(estimate)
+        (a, b), (c, d) = self._spectra(luma), self._spectra(sharp)
+        least = (_UNCHANGED * self.window**2) ** 2
+
+        def energy(real: Tensor, imaginary: Tensor) -> Tensor:
+            return ((real**2 + imaginary**2) * self.twice).sum((-2, -1)) + least
+
+        after = energy(a * real - b * imaginary - c, a * imaginary + b * real - d)
+        return 10 * torch.log10(after / energy(a - c, b - d))
+
+    def _spectra(self, luma: Tensor) -> tuple[Tensor, Tensor]:
+        return self.photos(cut_windows(luma, self.window)[:, :, :, 0] * self.before)
+
+    def _response(self, estimate: Estimate) -> tuple[Tensor, Tensor]:
+        """Of each window's filter, by frequency."""
+        real, imaginary = self.kernels(estimate.guesses)
+        power = (real**2 + imaginary**2).mean(-3)
+        power = power + estimate.balance[..., None, None] * self.slope
+        return real.mean(-3) / power, -imaginary.mean(-3) / power
+
+
+def _with_border(windows: Tensor) -> Tensor:
+    """N×rows×columns×…, those at the edges once more around them."""
+    windows = torch.cat([windows[:, :1], windows, windows[:, -1:]], 1)
+    return torch.cat([windows[:, :, :1], windows, windows[:, :, -1:]], 2)
 
 
 @register("wiener_unet")
@@ -223,11 +269,12 @@ class WienerUNet(RestorationModel):
     widths, encoder_blocks, decoder_blocks, hidden: of that U-Net, as in `unshuffle_unet`.
     window: side in pixels of the half-overlapping windows. reach: of kernels, in pixels to each
     side. edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net,
-    which has one each on the way up. maps, head, head_blocks: see KernelEstimator.
+    which has one each on the way up. maps, head, head_blocks, guesses: see
+    KernelEstimator.
     """
 
     begins_with = ("unshuffle_unet",)
-    own_losses = ("kernels",)
+    own_losses = ("kernels", "filters")
 
     def __init__(
         self,
@@ -242,6 +289,7 @@ class WienerUNet(RestorationModel):
         maps: int = 4,
         head: int = 96,
         head_blocks: int = 6,
+        guesses: int = 4,
     ) -> None:
         super().__init__()
         if reach % 4 or not 0 < 8 * reach <= window:
@@ -251,12 +299,12 @@ class WienerUNet(RestorationModel):
             )
         once = [1] * (len(edge_blocks) - 1)
         self.estimator = KernelEstimator(
-            window, reach, edge_widths, edge_blocks, once, maps, head, head_blocks
+            window, reach, edge_widths, edge_blocks, once, maps, head, head_blocks, guesses
         )
         self.wiener = WienerFilter(window, reach)
         self.refiner = UnshuffleTrunk(
-            3 + len(_FILTERS),
-            (3 + len(_FILTERS)) * _FACTOR**2,
+            3 + len(_GAMMAS),
+            (3 + len(_GAMMAS)) * _FACTOR**2,
             widths,
             encoder_blocks,
             decoder_blocks,
@@ -289,34 +337,37 @@ class WienerUNet(RestorationModel):
     def restore_and_compare(
         self, blurred: Tensor, sharp: Tensor, restores: bool = True
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(restored, {"kernels": their distance from those that made the one of the other}).
+        """(restored, own losses) of a batch; without `restores` the blurred images come back.
 
-        restores: False returns the blurred image, for training the estimator alone.
+        kernels: how far the guesses are from the kernels that made the one image of the other.
+        filters: what the filters leave of the error in dB; mostly negative.
         """
         height, width = blurred.shape[-2:]
-        x = self.padded(blurred)
+        x, target = self.padded(blurred), _luma(self.padded(sharp))
         luma = _luma(x)
-        logits = self.estimator(luma)
-        kernels, trust = self.estimator.targets(luma, _luma(self.padded(sharp)))
-        distance = (trust * kernel_distance(logits, kernels)).sum() / trust.sum().clamp_min(1e-3)
-        restored = self._restore(x, luma, logits)[..., :height, :width] if restores else blurred
-        return restored, {"kernels": distance}
-
-    def _restore(self, x: Tensor, luma: Tensor, logits: Tensor) -> Tensor:
+        estimate = self.estimator(luma)
         with full_precision(x):
-            kernels = logits.flatten(-2).softmax(-1).reshape(logits.shape)
-            changes = self.wiener(single(luma), kernels)
+            kernels, trust = self.estimator.targets(luma, target)
+            distance = trust * kernel_distance(estimate.guesses, kernels)
+            losses = {
+                "kernels": distance.sum() / trust.sum().clamp_min(1e-3),
+                "filters": self.wiener.error(single(luma), single(target), estimate).mean(),
+            }
+        restored = self._restore(x, luma, estimate)[..., :height, :width] if restores else blurred
+        return restored, losses
+
+    def _restore(self, x: Tensor, luma: Tensor, estimate: Estimate) -> Tensor:
+        with full_precision(x):
+            changes = self.wiener(single(luma), estimate)
         own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
         trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
         return x + own[:, :3] + trusted
 
 
-def kernel_distance(logits: Tensor, kernels: Tensor) -> Tensor:
-    """Kullback–Leibler divergence plus relative squared error of each kernel."""
-    own, target = logits.flatten(-2).log_softmax(-1), kernels.flatten(-2)
-    divergence = (target * (target.clamp_min(1e-8).log() - own)).sum(-1)
-    error = (own.exp() - target).square().sum(-1) / target.square().sum(-1).clamp_min(1e-9)
-    return divergence + error
+def kernel_distance(guesses: Tensor, kernels: Tensor) -> Tensor:
+    """Kullback–Leibler divergence of the mean of …×guesses×2·reach×2·reach from each kernel."""
+    surprise = kernels.clamp_min(1e-8).log() - guesses.mean(-3).clamp_min(1e-8).log()
+    return (kernels * surprise).sum((-2, -1))
 
 
 def _luma(x: Tensor) -> Tensor:
