@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Real and imaginary parts, …×frequencies×(frequencies/2+1).
+Spectrum = tuple[Tensor, Tensor]
+
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """Spectra are sums of many products that nearly cancel: not in a training's half precision."""
@@ -31,7 +34,6 @@ class WindowTransform(nn.Module):
     """The 2-D discrete Fourier transform of real images, at `frequencies` of them a side.
 
     first, count: the images hold the positions first … first+count−1 of a period along each axis.
-    A spectrum is a pair of real and imaginary parts, …×frequencies×(frequencies/2+1).
     """
 
     def __init__(self, frequencies: int, first: int, count: int) -> None:
@@ -53,7 +55,7 @@ class WindowTransform(nn.Module):
         for name, matrix in matrices.items():
             self.register_buffer(name, matrix.float().contiguous(), persistent=False)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Spectrum:
         """…×count×count → its spectrum."""
         cosine, sine = image @ self.half_cosine, image @ self.half_sine
         return self.cosine @ cosine - self.sine @ sine, -(self.sine @ cosine + self.cosine @ sine)

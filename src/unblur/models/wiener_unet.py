@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel
 from unblur.models.fourier import (
+    Spectrum,
     WindowTransform,
     cut_windows,
     fade,
@@ -113,8 +114,7 @@ class KernelEstimator(nn.Module):
     def forward(self, luma: Tensor) -> Estimate:
         edges = F.pixel_shuffle(self.edges.transform(luma - 0.5), _EDGE_FACTOR)
         with full_precision(luma):
-            seen = torch.cat([slopes(single(luma)), single(edges)], 1)
-            seen = self._correlations(cut_windows(seen, self.window) * self.fade)
+            seen = self._correlations(single(luma), single(edges))
             batch, rows, columns = seen.shape[:3]
             seen = F.pixel_unshuffle(seen.flatten(0, 2), 2)
             seen = torch.cat([seen, self.place.expand(seen.shape[0], -1, -1, -1)], 1)
@@ -127,36 +127,34 @@ class KernelEstimator(nn.Module):
         balance = single(self.noise(x.mean((2, 3)))).exp().reshape(batch, rows, columns)
         return Estimate(guesses, balance)
 
-    def _correlations(self, windows: Tensor) -> Tensor:
-        """…×(2+2·maps)×window×window → …×(2·maps+2)×2·reach×2·reach, each of the same norm.
+    def _spectra(self, pair: Tensor) -> Spectrum:
+        """N×2×H×W → N×rows×columns×2×window×(window/2+1)."""
+        return self.photos(cut_windows(pair, self.window) * self.fade)
+
+    def _correlations(self, luma: Tensor, edges: Tensor) -> Tensor:
+        """Of each window …×(2·maps+2)×2·reach×2·reach values, each of the maps of the same norm.
 
         For each pair of edge maps the kernel by least squares that makes the photo's slopes of
         them, and the correlation of both; then the photo's autocorrelation and its cepstrum.
         """
         maps, middle = self.maps, 2 * self.reach
-        real, imaginary = self.photos(windows)
-        split = [2, maps, maps]
-        (a, right, below), (b, right_b, below_b) = (p.split(split, -3) for p in (real, imaginary))
-        cross = [
-            right * a[..., :1, :, :]
-            + right_b * b[..., :1, :, :]
-            + below * a[..., 1:, :, :]
-            + below_b * b[..., 1:, :, :],
-            right * b[..., :1, :, :]
-            - right_b * a[..., :1, :, :]
-            + below * b[..., 1:, :, :]
-            - below_b * a[..., 1:, :, :],
-        ]
-        own = right**2 + right_b**2 + below**2 + below_b**2
-        own = torch.cat([own, (a**2 + b**2).sum(-3, keepdim=True)], -3)
-        correlation = self.lags.inverse(*cross) * self.lag_window
-        own = self.lags.inverse(own, torch.zeros_like(own)) * self.lag_window
+        photo = self._spectra(slopes(luma))
+        crossed, powers = [], []
+        for index in range(maps):  # one after the other, for memory's sake
+            pair = self._spectra(edges[:, index::maps])
+            crossed.append(self.lags.inverse(*_cross(pair, photo)))
+            powers.append(_power(pair))
+        own = torch.stack(
+            [self.lags.inverse(p, torch.zeros_like(p)) for p in (*powers, _power(photo))], -3
+        )
+        correlation = torch.stack(crossed, -3) * self.lag_window
+        own = own * self.lag_window
         variance = own[..., middle : middle + 1, middle : middle + 1] + 1e-9
         power = self.smooth(own)[0].clamp_min(0)
-        divisor, photo = power.split([maps, 1], -3)
+        divisor, whole = power.split([maps, 1], -3)
         divisor = divisor + torch.exp(self.balance).view(-1, 1, 1) * variance[..., :maps, :, :]
         real, imaginary = self.smooth(correlation)
-        cepstrum = torch.log(photo / variance[..., maps:, :, :] + _FLOOR)
+        cepstrum = torch.log(whole / variance[..., maps:, :, :] + _FLOOR)
         real = torch.cat([real / divisor, cepstrum], -3)
         imaginary = torch.cat([imaginary / divisor, torch.zeros_like(cepstrum)], -3)
         kernels, cepstrum = self.kernels.inverse(real, imaginary).split([maps, 1], -3)
@@ -174,11 +172,8 @@ class KernelEstimator(nn.Module):
         """
         near = slice(self.reach, 3 * self.reach)
         with torch.no_grad(), full_precision(blurred):
-            pair = torch.cat([slopes(single(blurred)), slopes(single(sharp))], 1)
-            real, imaginary = self.photos(cut_windows(pair, self.window) * self.fade)
-            (a, c), (b, d) = (part.split(2, -3) for part in (real, imaginary))
-            power = (c**2 + d**2).sum(-3)
-            cross = (c * a + d * b).sum(-3), (c * b - d * a).sum(-3)
+            photo, edges = (self._spectra(slopes(single(x))) for x in (blurred, sharp))
+            power, cross = _power(edges), _cross(edges, photo)
             divisor = power + _TARGET_BALANCE * power.mean((-2, -1), keepdim=True) + 1e-9
             lags = self.lags.inverse(cross[0] / divisor, cross[1] / divisor)
             kernels = lags[..., near, near].clamp_min(0)
@@ -187,10 +182,20 @@ class KernelEstimator(nn.Module):
             kernels = kernels / kernels.sum((-2, -1), keepdim=True).clamp_min(1e-9)
             # |B − K·S|² summed over frequencies, beside |B|².
             e, f = self.lags(F.pad(kernels, (self.reach,) * 4))
-            energy = (a**2 + b**2).sum(-3)
+            energy = _power(photo)
             left = energy - 2 * (e * cross[0] + f * cross[1]) + (e**2 + f**2) * power
             unexplained = left.sum((-2, -1)) / energy.sum((-2, -1)).clamp_min(1e-9)
             return kernels, (1 - unexplained).clamp(0, 1)
+
+
+def _cross(first: Spectrum, second: Spectrum) -> Spectrum:
+    """conj(first)·second, summed over both maps of the pairs."""
+    (a, b), (c, d) = first, second
+    return (a * c + b * d).sum(-3), (a * d - b * c).sum(-3)
+
+
+def _power(pair: Spectrum) -> Tensor:
+    return (pair[0] ** 2 + pair[1] ** 2).sum(-3)
 
 
 class WienerFilter(nn.Module):
@@ -234,7 +239,8 @@ class WienerFilter(nn.Module):
     def error(self, luma: Tensor, sharp: Tensor, estimate: Estimate) -> Tensor:
         """What the filter leaves of the error of each window, N×rows×columns in dB."""
         real, imaginary = self._response(estimate)
-        (a, b), (c, d) = self._spectra(luma), self._spectra(sharp)
+        grey = luma.mean((2, 3), keepdim=True)  # what fades at the edges is to be little
+        (a, b), (c, d) = (self._spectra(image - grey) for image in (luma, sharp))
         least = (_UNCHANGED * self.window**2) ** 2
 
         def energy(real: Tensor, imaginary: Tensor) -> Tensor:
@@ -243,10 +249,10 @@ class WienerFilter(nn.Module):
         after = energy(a * real - b * imaginary - c, a * imaginary + b * real - d)
         return 10 * torch.log10(after / energy(a - c, b - d))
 
-    def _spectra(self, luma: Tensor) -> tuple[Tensor, Tensor]:
+    def _spectra(self, luma: Tensor) -> Spectrum:
         return self.photos(cut_windows(luma, self.window)[:, :, :, 0] * self.before)
 
-    def _response(self, estimate: Estimate) -> tuple[Tensor, Tensor]:
+    def _response(self, estimate: Estimate) -> Spectrum:
         """Of each window's filter, by frequency."""
         real, imaginary = self.kernels(estimate.guesses)
         power = (real**2 + imaginary**2).mean(-3)
