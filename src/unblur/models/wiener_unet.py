@@ -59,6 +59,8 @@ class Estimate(NamedTuple):
 class KernelEstimator(nn.Module):
     """Luma N×1×H×W → an Estimate for every half-overlapping window.
 
+    Each window counts with its neighbours, which are mostly blurred alike: more edges say more.
+
     widths, encoder_blocks, decoder_blocks: of the U-Net that finds edges. maps: pairs of edge maps
     that it makes, horizontal and vertical ones. head, head_blocks: channels and blocks of the
     network that makes kernels of their correlations with the photo. guesses: how many.
@@ -144,11 +146,11 @@ class KernelEstimator(nn.Module):
             pair = self._spectra(edges[:, index::maps])
             crossed.append(self.lags.inverse(*_cross(pair, photo)))
             powers.append(_power(pair))
-        own = torch.stack(
-            [self.lags.inverse(p, torch.zeros_like(p)) for p in (*powers, _power(photo))], -3
+        powers.append(_power(photo))
+        alone = [self.lags.inverse(power, torch.zeros_like(power)) for power in powers]
+        correlation, own = (
+            _with_neighbours(torch.stack(each, -3)) * self.lag_window for each in (crossed, alone)
         )
-        correlation = torch.stack(crossed, -3) * self.lag_window
-        own = own * self.lag_window
         variance = own[..., middle : middle + 1, middle : middle + 1] + 1e-9
         power = self.smooth(own)[0].clamp_min(0)
         divisor, whole = power.split([maps, 1], -3)
@@ -258,6 +260,13 @@ class WienerFilter(nn.Module):
         power = (real**2 + imaginary**2).mean(-3)
         power = power + estimate.balance[..., None, None] * self.slope
         return real.mean(-3) / power, -imaginary.mean(-3) / power
+
+
+def _with_neighbours(windows: Tensor) -> Tensor:
+    """N×rows×columns×…, each with its neighbours by weights of 1, 2, 1 along either axis."""
+    x = _with_border(windows)
+    x = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
+    return x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]
 
 
 def _with_border(windows: Tensor) -> Tensor:
