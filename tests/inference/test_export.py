@@ -25,7 +25,7 @@ from unblur.inference.weights import load_exported
 from unblur.models import create_model
 from unblur.registry import ConfigError
 
-QUICK = {"unet16", "unshuffle_unet"}
+QUICK = {"unet16", "unshuffle_unet", "wiener_unet"}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_every_network_is_exported(tmp_path: Path, name: str) -> None:
         width = max(columns * multiple, card.min_size)
         restored, statistics = runtime.run(np.zeros((batch, 3, height, width), np.float32))
         assert restored.shape == (batch, 3, height, width)
+        assert np.isfinite(restored).all()  # of a black image, too
         assert (statistics is None) == (card.statistics == 0)
 
 

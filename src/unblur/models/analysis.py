@@ -267,7 +267,8 @@ def needed_overlap(
 
     Measured on `sample(height, width)` (1×3×H×W), as it is and mirrored, at 99.9 % of the pixels:
     theoretical receptive fields of U-Nets are several times what their weights make use of. A
-    multiple of the network's size multiple; at least 16, unless no pixel is seen from so far.
+    multiple of the network's size multiple, or of 16 if that is more; at least 16, unless no pixel
+    is seen from so far.
     """
     multiple = model.size_multiple
     height = padded_length(256, multiple, model.min_size)
@@ -287,7 +288,7 @@ def needed_overlap(
     reach = max(
         _reach(deployed, each[..., first:last], half - first, tolerance) for each in mirrored
     )
-    return min(seen, padded_length(max(reach, 16), multiple))
+    return min(seen, padded_length(max(reach, 16), min(multiple, 16)))
 
 
 def _reach(deployed: DeployedModel, image: Tensor, half: int, tolerance: float) -> int:

@@ -37,6 +37,7 @@ from unblur.models.unshuffle_unet import UnshuffleTrunk, UnshuffleUNet, residual
 _FACTOR, _EDGE_FACTOR = 2, 4  # of the pixel-unshuffles
 _BALANCE = 0.05  # first share of an edge map's variance that is added before dividing by it
 _DARK = 1e-4  # the least luma: powers have an infinite slope at 0
+_FLAT = 1e-5  # sum of squared slopes of a window that shows nothing
 _FLOOR = 1e-4  # of a power spectrum, as a share of its mean, before its logarithm
 _TARGET_BALANCE, _TARGET_LEAST = 5e-3, 0.05
 _GAMMAS = (1.0, 2.2)  # luma is filtered as it is, and taken to that power, roughly as light
@@ -151,7 +152,7 @@ class KernelEstimator(nn.Module):
         correlation, own = (
             _with_neighbours(torch.stack(each, -3)) * self.lag_window for each in (crossed, alone)
         )
-        variance = own[..., middle : middle + 1, middle : middle + 1] + 1e-9
+        variance = own[..., middle : middle + 1, middle : middle + 1].clamp_min(_FLAT)
         power = self.smooth(own)[0].clamp_min(0)
         divisor, whole = power.split([maps, 1], -3)
         divisor = divisor + torch.exp(self.balance).view(-1, 1, 1) * variance[..., :maps, :, :]

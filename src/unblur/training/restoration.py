@@ -139,9 +139,9 @@ class RestorationModule(LightningModule):
         self.recipe = recipe
         self.network = network
         self.steps, self.epoch_ends = steps, epoch_ends
-        losses = recipe.losses
-        self.own_losses = {name: losses[name] for name in network.own_losses if name in losses}
-        losses = {name: value for name, value in losses.items() if name not in self.own_losses}
+        losses = dict(recipe.losses)
+        own = {name: losses.pop(name, 0) for name in network.own_losses}
+        self.own_losses = {name: weight for name, weight in own.items() if weight}
         # With nothing but a network's own losses images are not restored.
         self.loss: WeightedLoss | None = None
         if any(losses.values()) or not self.own_losses:
