@@ -36,6 +36,13 @@ class WindowTransform(nn.Module):
     first, count: the images hold the positions first … first+count−1 of a period along each axis.
     """
 
+    cosine: Tensor
+    sine: Tensor
+    half_cosine: Tensor
+    half_sine: Tensor
+    back_cosine: Tensor
+    back_sine: Tensor
+
     def __init__(self, frequencies: int, first: int, count: int) -> None:
         super().__init__()
         positions = torch.arange(first, first + count, dtype=torch.float64)

@@ -67,6 +67,10 @@ class KernelEstimator(nn.Module):
     network that makes kernels of their correlations with the photo. guesses: how many.
     """
 
+    fade: Tensor
+    lag_window: Tensor
+    place: Tensor
+
     def __init__(
         self,
         window: int,
@@ -154,16 +158,17 @@ class KernelEstimator(nn.Module):
         )
         variance = own[..., middle : middle + 1, middle : middle + 1].clamp_min(_FLAT)
         power = self.smooth(own)[0].clamp_min(0)
-        divisor, whole = power.split([maps, 1], -3)
+        divisor, whole = power[..., :maps, :, :], power[..., maps:, :, :]
         divisor = divisor + torch.exp(self.balance).view(-1, 1, 1) * variance[..., :maps, :, :]
         real, imaginary = self.smooth(correlation)
         cepstrum = torch.log(whole / variance[..., maps:, :, :] + _FLOOR)
         real = torch.cat([real / divisor, cepstrum], -3)
         imaginary = torch.cat([imaginary / divisor, torch.zeros_like(cepstrum)], -3)
-        kernels, cepstrum = self.kernels.inverse(real, imaginary).split([maps, 1], -3)
+        near = self.kernels.inverse(real, imaginary)
+        kernels, cepstrum = near[..., :maps, :, :], near[..., maps:, :, :]
         correlations = torch.cat([correlation, own[..., maps:, :, :]], -3)
-        near = slice(middle - self.reach, middle + self.reach)
-        seen = torch.cat([kernels, correlations[..., near, near], cepstrum], -3)
+        inner = slice(middle - self.reach, middle + self.reach)
+        seen = torch.cat([kernels, correlations[..., inner, inner], cepstrum], -3)
         norm = seen.square().sum((-2, -1), keepdim=True).sqrt()
         return seen / (norm + 1e-6) * (self.reach / 2)
 
@@ -208,6 +213,11 @@ class WienerFilter(nn.Module):
     of photos are taken to be Gaussian, alike at all scales, and noise to be white. Colours are
     nearly alike in what blur takes from them, and their mean has less noise.
     """
+
+    before: Tensor
+    behind: Tensor
+    slope: Tensor
+    twice: Tensor
 
     def __init__(self, window: int, reach: int) -> None:
         super().__init__()
