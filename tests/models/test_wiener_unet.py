@@ -187,6 +187,7 @@ def test_half_precision_of_a_training_leaves_spectra_alone() -> None:
     [
         ({"reach": 6}, "multiple of 4"),
         ({"reach": 12}, "at most an eighth"),
+        ({"window": 4096}, "at most 1024"),
         ({"window": 72, "reach": 4}, "grids"),
     ],
 )

@@ -99,7 +99,9 @@ def filled_network(
     if sum(parameter.numel() for parameter in planned.parameters()) > given:
         raise ValueError(f"its options tell of more than the {given:,} weights that it holds")
     model = create_model(architecture, **options)
-    model.load_state_dict(weights)
+    # What a network makes of its options alone, graphs hold under names like those of weights.
+    made = {name for name, _ in model.named_buffers()} - model.state_dict().keys()
+    model.load_state_dict({name: value for name, value in weights.items() if name not in made})
     return model
 
 

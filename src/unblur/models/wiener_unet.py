@@ -41,6 +41,7 @@ _FLAT = 1e-5  # sum of squared slopes of a window that shows nothing
 _FLOOR = 1e-4  # of a power spectrum, as a share of its mean, before its logarithm
 _TARGET_BALANCE, _TARGET_LEAST = 5e-3, 0.05
 _GAMMAS = (1.0, 2.2)  # luma is filtered as it is, and taken to that power, roughly as light
+_LARGEST_WINDOW = 1024
 _NOISE = 5e-3  # first weight against noise
 _UNCHANGED = 1e-3  # errors below this root mean square, of white, are not worth a loss
 
@@ -94,7 +95,7 @@ class KernelEstimator(nn.Module):
             _EDGE_FACTOR,
             modulated=True,
         )
-        self.balance = nn.Parameter(torch.full((maps,), math.log(_BALANCE)))
+        self.balance = nn.Parameter(torch.full((maps, 1, 1), math.log(_BALANCE)))
         self.photos = WindowTransform(window, 0, window)
         self.lags = WindowTransform(window, -2 * reach, 4 * reach)
         self.smooth = WindowTransform(4 * reach, -2 * reach, 4 * reach)
@@ -159,7 +160,8 @@ class KernelEstimator(nn.Module):
         variance = own[..., middle : middle + 1, middle : middle + 1].clamp_min(_FLAT)
         power = self.smooth(own)[0].clamp_min(0)
         divisor, whole = power[..., :maps, :, :], power[..., maps:, :, :]
-        divisor = divisor + torch.exp(self.balance).view(-1, 1, 1) * variance[..., :maps, :, :]
+        # Not its exponential as a factor: graphs would hold that instead of the weights themselves.
+        divisor = divisor + torch.exp(torch.log(variance[..., :maps, :, :]) + self.balance)
         real, imaginary = self.smooth(correlation)
         cepstrum = torch.log(whole / variance[..., maps:, :, :] + _FLOOR)
         real = torch.cat([real / divisor, cepstrum], -3)
@@ -318,10 +320,10 @@ class WienerUNet(RestorationModel):
         guesses: int = 4,
     ) -> None:
         super().__init__()
-        if reach % 4 or not 0 < 8 * reach <= window:
+        if reach % 4 or not 0 < 8 * reach <= window <= _LARGEST_WINDOW:
             raise ConfigError(
-                f"wiener_unet's reach is a multiple of 4, at most an eighth of its window, "
-                f"got {reach} and {window}"
+                f"wiener_unet's window is at most {_LARGEST_WINDOW}, its reach a multiple of 4 and "
+                f"at most an eighth of that, got {window} and {reach}"
             )
         once = [1] * (len(edge_blocks) - 1)
         self.estimator = KernelEstimator(
