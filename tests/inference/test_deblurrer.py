@@ -85,19 +85,31 @@ def test_what_is_no_image_is_refused(small: Deblurrer, pixels: np.ndarray, messa
         small.restore_pixels(pixels)
 
 
-@pytest.mark.parametrize("model", ["small", pytest.param("base", marks=pytest.mark.slow)])
+# Tiles that are large enough to overlap as far as the card says, on a photo that takes several.
+@pytest.mark.parametrize(
+    ("model", "shape", "side", "tile"),
+    [
+        ("small", (900, 1000), 1024, 576),
+        pytest.param("base", (1340, 2040), 1792, 1536, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("kind", ["blurred", "sharp", "smooth"])
-def test_tiles_agree_with_the_whole(real_photo: np.ndarray, kind: str, model: str) -> None:
-    photo = real_photo[:900, :1000].astype(np.float32)
+def test_tiles_agree_with_the_whole(
+    real_photo: np.ndarray, kind: str, model: str, shape: tuple[int, int], side: int, tile: int
+) -> None:
+    height, width = shape
+    photo = real_photo[:height, :width].astype(np.float32)
+    assert photo.shape[:2] == shape
     if kind == "blurred":  # where the model has most to do
         photo = convolve(photo, defocus_kernel(3))
     if kind == "smooth":
-        y, x = np.mgrid[:900, :1000]
-        photo = np.dstack([y / 900, x / 1000, (x + y) / 1900])
+        y, x = np.mgrid[:height, :width]
+        photo = np.dstack([y / height, x / width, (x + y) / (height + width)])
     photo = (photo / photo.max()).astype(np.float32)
-    whole = Deblurrer(model, runtime="onnxruntime", tile=1024).restore_pixels(photo)
+    whole = Deblurrer(model, runtime="onnxruntime", tile=side).restore_pixels(photo)
     assert not np.array_equal(whole, photo)
-    tiled = Deblurrer(model, runtime="onnxruntime", tile=576).restore_pixels(photo)
+    tiled = Deblurrer(model, runtime="onnxruntime", tile=tile).restore_pixels(photo)
+    assert not np.array_equal(tiled, whole)
     difference = np.abs(whole - tiled)
     # Sharp photos are told of in docs/models.md: 0.26.
     assert np.quantile(difference, 0.999) < (0.3 if kind == "sharp" else 0.25) / 255

@@ -371,9 +371,9 @@ def test_base_grows_out_of_small() -> None:
     card, larger = (read_card(find_model(name)) for name in ("small", "base"))
     shipped = build_network(NetworkConfig("unshuffle_unet", card.options, weights="small"))
     assert weights_hash(shipped) == card.weights_sha256
-    grown = build_network(NetworkConfig("unshuffle_unet", larger.options, weights="small"))
+    grown = build_network(NetworkConfig(larger.architecture, larger.options, weights="small"))
     assert sum(weights.numel() for weights in grown.parameters()) == larger.parameters
-    photo = torch.rand(1, 3, 64, 64)
+    photo = torch.rand(1, 3, 256, 256)
     with torch.no_grad():
         assert torch.allclose(grown(photo), shipped(photo), atol=1e-5)
 

@@ -24,6 +24,7 @@ class ModelCard:
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
     dtype: of the stored weights; runtimes convert them as they load.
     arithmetic: what convolutions are computed in: float32 or, most of them, int8.
+    bf16: whether what computes in bf16 may do so with it; where not, it computes in float32.
     weights_sha256: hash of the weights, by name, in float32.
     trained_on: the sequences of its training data, where they are known.
     measured: dB by data set, `{"set": {"psnr_input": …, "psnr": …}}`.
@@ -49,6 +50,7 @@ class ModelCard:
     statistics: int = 0
     dtype: str = "float32"
     arithmetic: str = "float32"
+    bf16: bool = True
     weights_sha256: str = ""
     trained_on: list[str] | None = None
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -67,7 +69,10 @@ class ModelCard:
         card = cls(**{key: value for key, value in values.items() if key in known})
         for name, default in ((f.name, f.default) for f in known.values()):
             value = getattr(card, name)
-            if isinstance(default, int) and not _is_count(value):
+            if isinstance(default, bool):
+                if not isinstance(value, bool):
+                    raise ValueError(f"{name} is {value!r}")
+            elif isinstance(default, int) and not _is_count(value):
                 raise ValueError(f"{name} is {value!r}")
             if isinstance(default, str) and not isinstance(value, str):
                 raise ValueError(f"{name} is {value!r}")

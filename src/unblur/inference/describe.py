@@ -77,6 +77,7 @@ def describe(
         overlap=overlap,
         tile=tile,
         statistics=DeployedModel(network).statistics,
+        bf16=network.bf16,
         weights_sha256=weights_hash(network),
         **known,
     )

@@ -30,6 +30,7 @@ class RestorationModel(nn.Module):
     value_range: the values of black and white, of its input and its output.
     begins_with: other architectures whose weights `begin_with` takes.
     own_losses: names of losses that its `restore_and_compare` returns beside the restored images.
+    bf16: whether that is precise enough to run it.
     float_sections: stay in float32 where other convolutions are computed in int8; rounding shows
         in them most.
     """
@@ -39,6 +40,7 @@ class RestorationModel(nn.Module):
     value_range: tuple[float, float] = (0.0, 1.0)
     begins_with: tuple[str, ...] = ()
     own_losses: tuple[str, ...] = ()
+    bf16: bool = True
     float_sections: tuple[str, ...] = ()
 
     @classmethod

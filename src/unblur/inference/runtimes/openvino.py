@@ -44,7 +44,7 @@ def has_bf16() -> bool:
 class OpenVinoRuntime:
     """A model compiled by OpenVINO; every call has its own request.
 
-    name: "openvino" computes in float32, "openvino-bf16" in bf16.
+    name: "openvino" computes in float32, "openvino-bf16" in bf16 where the card allows it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class OpenVinoRuntime:
         self.name, self.device = name, device
         self.card = read_card(path)
         # Without the hint, OpenVINO computes in bf16 wherever the processor can.
-        precision = "bf16" if name == BF16 else "f32"
+        precision = "bf16" if name == BF16 and self.card.bf16 else "f32"
         config: dict[str, object] = {"INFERENCE_PRECISION_HINT": precision}
         if threads and device == "cpu":
             config["INFERENCE_NUM_THREADS"] = threads
