@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner, Result
 
+from tests.models.test_networks import LIGHT
 from unblur.blur import BlurError
 from unblur.cli import app
 from unblur.data import read_split
@@ -302,6 +303,35 @@ def test_a_training_of_ones_own_photos_ends_in_a_model(
     ran = unblur("run", tmp_path / "a.png", "--model", model)
     assert ran.exit_code == 0, ran.output
     assert (tmp_path / "a_sharp.png").is_file()
+
+
+def test_a_part_learns_alone_by_losses_of_its_own(recipe_file: Callable[..., Path]) -> None:
+    changes = {
+        "network": {"name": "wiener_unet", "options": LIGHT["wiener_unet"], "frozen": ["refiner"]},
+        "data": {"crop": 64},
+        "losses": {"kernels": 0.5, "filters": 0.2},
+    }
+    run = train(read_recipe(recipe_file(**changes), ["--trainer.max_epochs", "1"]))
+    rows = read_metrics(run / "metrics.csv")
+    assert all(row["train/kernels"] > 0 for row in rows if "train/loss" in row)
+    assert any("train/filters" in row for row in rows)
+    first = build_network(NetworkConfig("wiener_unet", LIGHT["wiener_unet"]))
+    _, _, last = load_checkpoint(run / "checkpoints" / "last.safetensors")
+    assert last.state_dict().keys() == first.state_dict().keys()
+    # On from there, with the estimator as it is.
+    weights = ["--network.weights", str(run / "checkpoints" / "last.safetensors")]
+    losses = {**changes, "losses": {"l1": 1.0}}
+    losses["network"] = {**changes["network"], "frozen": ["estimator"]}  # type: ignore[dict-item]
+    again = train(read_recipe(recipe_file(**losses), ["--trainer.max_epochs", "1", *weights]))
+    _, _, on = load_checkpoint(again / "checkpoints" / "last.safetensors")
+    moved = {
+        name.split(".")[0]
+        for name, value in on.state_dict().items()
+        if not torch.equal(value, last.state_dict()[name])
+    }
+    assert moved == {"refiner"}
+    with pytest.raises(ConfigError, match="Valid: estimator, refiner, wiener"):
+        build_network(NetworkConfig("wiener_unet", LIGHT["wiener_unet"], frozen=["head"]))
 
 
 def test_fine_tuning_begins_with_the_weights(recipe_file: Callable[..., Path]) -> None:
