@@ -172,6 +172,16 @@ def test_it_begins_as_the_network_that_it_grows_out_of() -> None:
         grown.begin_with(create_model("unshuffle_unet", **{**small, "widths": [8, 12]}))  # type: ignore[operator]
 
 
+def test_flat_images_do_not_spoil_a_training() -> None:
+    network = perturbed("wiener_unet", **LIGHT["wiener_unet"])
+    for level in (0.0, 0.5):
+        flat = torch.full((1, 3, 64, 64), level)
+        restored, losses = network.restore_and_compare(flat, flat)  # type: ignore[operator]
+        (restored.square().mean() + sum(losses.values())).backward()
+    for name, parameter in network.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name  # type: ignore[arg-type]
+
+
 def test_half_precision_of_a_training_leaves_spectra_alone() -> None:
     network = perturbed("wiener_unet", **LIGHT["wiener_unet"]).eval()
     image = synthetic_photo(64, 96)

@@ -171,8 +171,9 @@ class KernelEstimator(nn.Module):
         correlations = torch.cat([correlation, own[..., maps:, :, :]], -3)
         inner = slice(middle - self.reach, middle + self.reach)
         seen = torch.cat([kernels, correlations[..., inner, inner], cepstrum], -3)
-        norm = seen.square().sum((-2, -1), keepdim=True).sqrt()
-        return seen / (norm + 1e-6) * (self.reach / 2)
+        # Its root has no slope at 0, where a window shows nothing.
+        norm = seen.square().sum((-2, -1), keepdim=True).clamp_min(1e-12).sqrt()
+        return seen / norm * (self.reach / 2)
 
     def targets(self, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
         """(kernels, trust) that make the one luma of the other by least squares, not negative.
