@@ -267,8 +267,8 @@ def needed_overlap(
 
     Measured on `sample(height, width)` (1×3×H×W), as it is and mirrored, at 99.9 % of the pixels:
     theoretical receptive fields of U-Nets are several times what their weights make use of. A
-    multiple of the network's size multiple, or of 16 if that is more; at least 16, unless no pixel
-    is seen from so far.
+    multiple of the network's size multiple, of 16 where that is larger; at least 16, unless no
+    pixel is seen from so far.
     """
     multiple = model.size_multiple
     height = padded_length(256, multiple, model.min_size)
