@@ -19,7 +19,7 @@ from unblur.inference.runtimes import Runtime
 
 
 class OwnStatistics:
-    """A runtime whose global layers use each tile's own averages, as other tilers do."""
+    """A runtime that only looks at each tile itself, as other tilers do."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -29,6 +29,9 @@ class OwnStatistics:
         self, batch: NDArray[np.float32], *_: object
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         return self._runtime.run(batch)
+
+    def survey(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._runtime.survey(batch)
 
 
 def report(label: str, tiled: NDArray[np.float32], whole: NDArray[np.float32]) -> None:
@@ -63,9 +66,9 @@ def main() -> None:
         f"the model changes it by {np.abs(whole - photo).mean() * 255:.2f} on average"
     )
     report("in tiles", deblurrer.restore_pixels(photo), whole)
-    if deblurrer.card.statistics:
+    if deblurrer.card.statistics or deblurrer.card.survey:
         deblurrer._runtime = OwnStatistics(deblurrer._runtime)
-        report("with tiles' own averages", deblurrer.restore_pixels(photo), whole)
+        report("tiles that know nothing of others", deblurrer.restore_pixels(photo), whole)
 
 
 if __name__ == "__main__":

@@ -68,11 +68,18 @@ def psnr(first: Tensor, second: Tensor) -> float:
 
 
 @settings(max_examples=20, deadline=None)
-@given(half=st.integers(1, 16), first=st.integers(-40, 40), share=st.floats(0.1, 1))
-def test_transforms_are_fourier_transforms(half: int, first: int, share: float) -> None:
+@given(
+    half=st.integers(1, 16),
+    first=st.integers(-40, 40),
+    share=st.floats(0.1, 1),
+    training=st.booleans(),
+)
+def test_transforms_are_fourier_transforms(
+    half: int, first: int, share: float, training: bool
+) -> None:
     side = 2 * half
     count = max(1, int(share * side))
-    transform = WindowTransform(side, first, count)
+    transform = WindowTransform(side, first, count).train(training)
     image = torch.rand(2, count, count, dtype=torch.float32)
     period = torch.zeros(2, side, side)
     places = (torch.arange(count) + first) % side
@@ -170,6 +177,59 @@ def test_it_begins_as_the_network_that_it_grows_out_of() -> None:
         assert torch.allclose(grown(image), trained(image), atol=1e-5)
     with pytest.raises(ConfigError, match="was trained with more"):
         grown.begin_with(create_model("unshuffle_unet", **{**small, "widths": [8, 12]}))  # type: ignore[operator]
+
+
+def test_a_second_look_begins_as_the_first() -> None:
+    light = LIGHT["wiener_unet"]
+    first = perturbed("wiener_unet", **{**light, "second_look": False}).eval()
+    with_second = create_model("wiener_unet", **light).eval()
+    with_second.begin_with(first)  # type: ignore[operator]
+    image = torch.rand(1, 3, 96, 128)
+    with torch.no_grad():
+        assert torch.allclose(with_second(image), first(image), atol=1e-5)
+    # Another one of its kind gives it all it has.
+    again = create_model("wiener_unet", **light)
+    again.begin_with(with_second)  # type: ignore[operator]
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, with_second.state_dict()[name])
+
+
+def test_a_second_look_sees_what_the_first_one_made() -> None:
+    network = perturbed("wiener_unet", **LIGHT["wiener_unet"]).eval()
+    luma = torch.rand(1, 1, 96, 128)
+    with torch.no_grad():
+        estimate = network.estimator(luma)  # type: ignore[operator]
+        seen = [
+            network.second(luma, (changes, estimate)).guesses  # type: ignore[operator]
+            for changes in (torch.zeros(1, 2, 96, 128), 0.1 * torch.rand(1, 2, 96, 128))
+        ]
+        other = Estimate(estimate.guesses.flip(-1), estimate.balance)
+        seen.append(network.second(luma, (torch.zeros(1, 2, 96, 128), other)).guesses)  # type: ignore[operator]
+    assert not torch.allclose(seen[0], seen[1], rtol=1e-3)
+    assert not torch.allclose(seen[0], seen[2], rtol=1e-3)
+
+
+@pytest.mark.parametrize("bias", [-200.0, 200.0])
+def test_no_certainty_is_beyond_all_numbers(bias: float) -> None:
+    """Of noise that is next to none, or all there is, filters and their gradients are numbers."""
+    network = perturbed("wiener_unet", **LIGHT["wiener_unet"])
+    for estimator in (network.estimator, network.second):
+        torch.nn.init.constant_(estimator.noise.bias, bias)  # type: ignore[union-attr, arg-type]
+    sharp = synthetic_photo(64, 64)
+    blurred = F.avg_pool2d(sharp, 9, 1, 4)
+    restored, losses = network.restore_and_compare(blurred, sharp)  # type: ignore[operator]
+    (restored.square().mean() + sum(losses.values())).backward()
+    norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
+    assert torch.isfinite(torch.stack(norms)).all()
+
+
+def test_surveys_say_all_that_restoring_needs() -> None:
+    network = perturbed("wiener_unet", **LIGHT["wiener_unet"]).eval()
+    image = synthetic_photo(96, 160)
+    with torch.no_grad():
+        survey = network.survey(image)  # type: ignore[operator]
+        assert survey.shape == (1, 2, 4, network.survey_size)
+        assert torch.equal(network.restore_surveyed(image, survey), network(image))  # type: ignore[operator]
 
 
 def test_flat_images_do_not_spoil_a_training() -> None:

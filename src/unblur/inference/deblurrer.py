@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from unblur.imaging import Photo
 from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.models import find_model
+from unblur.inference.orientations import ORIENTATIONS
 from unblur.inference.runtimes import TileMemoryError, load_runtime
+from unblur.inference.survey import Survey
 from unblur.inference.tiles import Span, assemble, cut, fitting_overlap, plan_tiles, smallest_tile
 from unblur.padding import padded_length
 
@@ -25,7 +27,6 @@ STATISTICS_PATCH = 256
 STATISTICS_ACROSS = 6
 
 MAX_THREADS = 256
-_ORIENTATIONS = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
 LEAST_OVERLAP = 16  # pixels; with less, even small tiles are not worth their seams
 
 
@@ -54,7 +55,7 @@ class Deblurrer:
         best: bool = False,
     ) -> None:
         self.best = best
-        self._orientations = _ORIENTATIONS if best else _ORIENTATIONS[:1]
+        self._orientations = ORIENTATIONS if best else ORIENTATIONS[:1]
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise ModelError(f"threads must be between 1 and {MAX_THREADS}, got {threads}")
         self._runtime = load_runtime(find_model(model), runtime, device, threads)
@@ -113,17 +114,6 @@ class Deblurrer:
                     ) from None
                 tile = max(tile // 2, self._smallest_tile)
 
-    def _in_orientations(
-        self, blurred: NDArray[np.float32], statistics: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        if len(self._orientations) == 1:
-            return self._runtime.run(blurred, statistics)[0]
-        total = np.zeros_like(blurred)
-        for turns, mirrored in self._orientations:
-            restored = self._runtime.run(_turned(blurred, turns, mirrored), statistics)[0]
-            total += _turned_back(restored, turns, mirrored)
-        return total / np.float32(len(self._orientations))
-
     def _restore(
         self, pixels: Pixels, strength: float, tile: int, progress: Progress | None
     ) -> Pixels:
@@ -141,22 +131,35 @@ class Deblurrer:
                 part = np.repeat(part, 3, axis=2)
             return np.ascontiguousarray(part.transpose(2, 0, 1))[None]
 
-        done = 0
+        statistics: NDArray[np.float32] | None = None
+        survey = Survey(card, height, width, tile) if card.survey and plan.count > 1 else None
+        done, calls = 0, plan.count + (len(survey.tiles) if survey else 0)
 
         def advance() -> None:
             nonlocal done
             done += 1
             if progress:
-                progress(done / plan.count)
+                progress(done / calls)
 
-        statistics = None
         if card.statistics and plan.count > 1:
             patches = sample_patches(height, width, tile, card.size_multiple)
             statistics = self._runtime.run(np.concatenate([batch(*patch) for patch in patches]))[1]
 
+        if survey:
+            for part in survey.tiles:
+                blurred = batch(*part)
+                for orientation in self._orientations:
+                    seen = self._runtime.survey(orientation.turn(blurred))
+                    survey.note(*part, orientation, seen)
+                advance()
+
         def restore_tile(rows: Span, columns: Span) -> NDArray[np.float32]:
             blurred = batch(rows, columns)
-            restored = self._in_orientations(blurred, statistics)
+            restored = np.zeros_like(blurred)
+            for orientation in self._orientations:
+                told = survey.of(rows, columns, orientation) if survey else statistics
+                laid = self._runtime.run(orientation.turn(blurred), told)[0]
+                restored += orientation.turn_back(laid) / np.float32(len(self._orientations))
             if restored.shape != blurred.shape or not np.isfinite(restored).all():
                 raise ModelError(
                     f"{card.name}: returned {restored.shape} for {blurred.shape}, or values that "
@@ -175,16 +178,6 @@ class Deblurrer:
                 strip = np.rint(strip * np.float32(white))
             result[start : start + len(strip)] = strip
         return result.reshape(pixels.shape)  # type: ignore[return-value]
-
-
-def _turned(tile: NDArray[np.float32], turns: int, mirrored: bool) -> NDArray[np.float32]:
-    """1×3×H×W in another orientation."""
-    return np.ascontiguousarray(np.rot90(tile[..., ::-1] if mirrored else tile, turns, (2, 3)))
-
-
-def _turned_back(tile: NDArray[np.float32], turns: int, mirrored: bool) -> NDArray[np.float32]:
-    back = np.rot90(tile, -turns, (2, 3))
-    return back[..., ::-1] if mirrored else back
 
 
 def sample_patches(height: int, width: int, tile: int, multiple: int) -> list[tuple[Span, Span]]:

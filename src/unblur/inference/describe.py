@@ -63,6 +63,7 @@ def describe(
     """A card with all that the engine needs; `known` adds what only people know."""
     if not isinstance(network, RestorationModel):
         raise ModelError(f"{architecture} does not restore images, so it cannot be run or exported")
+    deployed = DeployedModel(network)
     overlap = needed_overlap(network, synthetic_photo)
     side = math.sqrt(_FEATURE_BUDGET / largest_feature_bytes(network))
     tile = int(min(max(side, _SMALLEST_TILE), _LARGEST_TILE)) // 64 * 64
@@ -76,7 +77,8 @@ def describe(
         min_size=network.min_size,
         overlap=overlap,
         tile=tile,
-        statistics=DeployedModel(network).statistics,
+        statistics=deployed.statistics,
+        survey=deployed.survey_size,
         bf16=network.bf16,
         weights_sha256=weights_hash(network),
         **known,

@@ -103,12 +103,25 @@ def _with_hash_of(path: Path, card: ModelCard) -> ModelCard:
 def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
     multiple = card.size_multiple
     least = max(2, -(-card.min_size // multiple))
-    height = multiple * torch.export.Dim("height", min=least)
-    width = multiple * torch.export.Dim("width", min=least)
+    height, width = (torch.export.Dim(name, min=least) for name in ("height", "width"))
     side = multiple * max(3, least)
     inputs: tuple[torch.Tensor, ...] = (torch.rand(2, 3, side, side + 2 * multiple),)
-    shapes: list[Any] = [{0: torch.export.Dim("batch"), 2: height, 3: width}]
+    batch = torch.export.Dim("batch")
+    shapes: list[Any] = [{0: batch, 2: multiple * height, 3: multiple * width}]
     names = ["blurred"]
+    if card.survey:
+        surveyed = {
+            0: torch.export.Dim("surveyed"),
+            2: multiple * torch.export.Dim("surveyed_height", min=least),
+            3: multiple * torch.export.Dim("surveyed_width", min=least),
+        }
+        fewer = card.min_size // multiple - 1
+        windows = torch.zeros((2, side // multiple - fewer, side // multiple + 2 - fewer))
+        inputs += (torch.rand(3, 3, side + multiple, side), torch.rand(4, card.survey))
+        inputs += (windows.long(),)
+        shapes += [surveyed, {0: torch.export.Dim("known")}]
+        shapes += [{0: batch, 1: height - fewer, 2: width - fewer}]
+        names += ["surveyed", "known", "windows"]
     if card.statistics:
         inputs += (torch.rand(1, card.statistics), torch.tensor(0.0))
         shapes += [None, None]
@@ -123,8 +136,10 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
             external_data=False,
             verbose=False,
             input_names=names,
-            output_names=["restored", "own_statistics"][: 2 if card.statistics else 1],
-            dynamic_shapes=tuple(shapes),
+            output_names=["restored", "own_statistics"][
+                : 2 if card.statistics or card.survey else 1
+            ],
+            dynamic_shapes=(shapes[0], tuple(shapes[1:])),
         )
     assert program is not None  # noqa: S101 (dynamo=True always returns one)
     for node in program.model.graph:
@@ -147,19 +162,22 @@ def check(deployed: DeployedModel, runtime: OnnxRuntime) -> None:
             arguments = () if statistics is None else (statistics, torch.tensor(0.25))
             expected = deployed(batch, *arguments)[0].numpy()
         given = None if statistics is None else statistics.numpy()
-        actual, _ = runtime.run(batch.numpy(), given, 0.25)
-        if actual.shape != expected.shape:
-            difference, allowed = math.inf, 0.0
-        elif exact:
-            difference, allowed = float(np.abs(actual - expected).max()), TOLERANCE
-        else:
-            difference = _root_mean_square(actual - expected)
-            allowed = max(INT8_LEAST, INT8_SHARE * _root_mean_square(expected - batch.numpy()))
-        if not difference <= allowed:
-            raise ModelError(
-                f"{card.name}: the exported graph{'' if exact else ', in int8,'} differs from "
-                f"PyTorch by {difference:.2g} at {height}×{width}; it was not written"
-            )
+        results = [runtime.run(batch.numpy(), given, 0.25)[0]]
+        if card.survey:  # and told what it saw before
+            results.append(runtime.run(batch.numpy(), runtime.survey(batch.numpy()))[0])
+        for actual in results:
+            if actual.shape != expected.shape:
+                difference, allowed = math.inf, 0.0
+            elif exact:
+                difference, allowed = float(np.abs(actual - expected).max()), TOLERANCE
+            else:
+                difference = _root_mean_square(actual - expected)
+                allowed = max(INT8_LEAST, INT8_SHARE * _root_mean_square(expected - batch.numpy()))
+            if not difference <= allowed:
+                raise ModelError(
+                    f"{card.name}: the exported graph{'' if exact else ', in int8,'} differs from "
+                    f"PyTorch by {difference:.2g} at {height}×{width}; it was not written"
+                )
 
 
 def _root_mean_square(values: NDArray[np.float32]) -> float:

@@ -295,8 +295,14 @@ def _reach(deployed: DeployedModel, image: Tensor, half: int, tolerance: float) 
     """Pixels from a cut at column `half` on from which the part on its left is as in the whole."""
     with torch.no_grad():
         whole = deployed(image)
-        rest = (whole[1], torch.tensor(1.0)) if deployed.statistics else ()
-        part = deployed(image[..., :half], *rest)[0]
+        left = image[..., :half]
+        if deployed.survey_size:
+            network = deployed.network
+            columns = (half - network.min_size) // network.size_multiple + 1
+            part = deployed.restore_surveyed(left, whole[1][:, :, :columns])
+        else:
+            rest = (whole[1], torch.tensor(1.0)) if deployed.statistics else ()
+            part = deployed(left, *rest)[0]
     difference = (part - whole[0][..., :half]).abs().amax(dim=(0, 1))
     worst = difference.kthvalue(max(1, math.floor(0.999 * image.shape[2])), dim=0).values
     beyond = (worst > tolerance).nonzero()

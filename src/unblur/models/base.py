@@ -75,3 +75,26 @@ class RestorationModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         return self.restore(self.padded(x))[..., :height, :width]
+
+
+class SurveyingModel(RestorationModel):
+    """A network that looks at a photo before it restores it, from as far as it needs to.
+
+    What it sees is seen once of a large photo, and told to the tiles that are restored.
+
+    survey_size: how many numbers it notes of each window of `min_size` pixels, one every
+        `size_multiple`.
+    """
+
+    survey_size: int
+
+    def survey(self, x: Tensor) -> Tensor:
+        """Of a batch whose size is accepted, N×rows×columns×survey_size."""
+        raise NotImplementedError
+
+    def restore_surveyed(self, x: Tensor, survey: Tensor) -> Tensor:
+        """Map a batch to its restored version, with what was seen of its windows."""
+        raise NotImplementedError
+
+    def restore(self, x: Tensor) -> Tensor:
+        return self.restore_surveyed(x, self.survey(x))

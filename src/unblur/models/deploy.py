@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from unblur.models.base import RestorationModel
+from unblur.models.base import RestorationModel, SurveyingModel
 from unblur.models.statistics import StatisticsTape, use_tape
 
 
@@ -17,27 +17,52 @@ class DeployedModel(nn.Module):
     N×3×H×W in [0, 1] with H and W as the network demands, 1×S averages, a scalar from own (0) to
     given (1). A network with global layers takes a batch for tiles of one photo, whose averages
     are shared.
+    forward(blurred, surveyed, known, windows) → (restored, own survey) for those that survey: what
+    is seen of the windows of `surveyed`, M of them, and `known`, K×S, of those that were seen
+    before; windows, N×rows×columns, says which of these M + K are those of `blurred`. So one graph
+    surveys a photo, restores it with a survey of it, or does both at once.
     """
 
     def __init__(self, network: RestorationModel) -> None:
         super().__init__()
         self.network = network.eval()
+        self.survey_size = network.survey_size if isinstance(network, SurveyingModel) else 0
         side = max(network.min_size, network.size_multiple)
         with torch.no_grad(), use_tape(StatisticsTape()) as tape:
             network.restore(torch.zeros(1, 3, side, side))
         self.statistics = tape.result().shape[1]
 
-    def forward(
-        self, blurred: Tensor, statistics: Tensor | None = None, weight: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    def forward(self, blurred: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        if self.survey_size and given:
+            surveyed, known, windows = given
+            own = self.survey(surveyed)
+            seen = torch.cat([own.flatten(0, 2), known])
+            return self.restore_surveyed(blurred, seen[windows]), own
+        if self.survey_size:
+            own = self.survey(blurred)
+            return self.restore_surveyed(blurred, own), own
         if not self.statistics:
-            return (self._restore(blurred),)
-        with use_tape(StatisticsTape(statistics, 0.0 if weight is None else weight)) as tape:
-            restored = self._restore(blurred)
+            return (self._from_own_range(self.network.restore(self._in_own_range(blurred))),)
+        statistics, weight = given or (None, 0.0)
+        with use_tape(StatisticsTape(statistics, weight)) as tape:
+            restored = self._from_own_range(self.network.restore(self._in_own_range(blurred)))
         return restored, tape.result()
 
-    def _restore(self, blurred: Tensor) -> Tensor:
+    def survey(self, surveyed: Tensor) -> Tensor:
+        """What is seen of the windows of a batch, N×rows×columns×survey_size."""
+        assert isinstance(self.network, SurveyingModel)  # noqa: S101
+        return self.network.survey(self._in_own_range(surveyed))
+
+    def restore_surveyed(self, blurred: Tensor, survey: Tensor) -> Tensor:
+        """A batch, restored with what was seen of its windows."""
+        assert isinstance(self.network, SurveyingModel)  # noqa: S101
+        restored = self.network.restore_surveyed(self._in_own_range(blurred), survey)
+        return self._from_own_range(restored)
+
+    def _in_own_range(self, x: Tensor) -> Tensor:
         black, white = self.network.value_range
-        if (black, white) == (0.0, 1.0):
-            return self.network.restore(blurred)
-        return (self.network.restore(blurred * (white - black) + black) - black) / (white - black)
+        return x if (black, white) == (0.0, 1.0) else x * (white - black) + black
+
+    def _from_own_range(self, x: Tensor) -> Tensor:
+        black, white = self.network.value_range
+        return x if (black, white) == (0.0, 1.0) else (x - black) / (white - black)

@@ -5,9 +5,11 @@ built in. An estimator compares a photo with what it takes for its sharp edges, 
 and says by which kernel the one became the other (S. Cho and S. Lee, "Fast motion deblurring",
 SIGGRAPH Asia 2009, with learned edges as in C. J. Schuler et al., "Learning to deblur", TPAMI
 2016). It makes several guesses. The window is divided by their spectra (N. Wiener, 1949) as far as
-they agree: what it is not sure of stays as it is. A U-Net sees the photo beside the result and
-chooses. A photo that is sharp has a kernel of one point, which changes nothing. Kernels belong to
-windows, so blur may vary over the photo, and tiles agree.
+they agree: what it is not sure of stays as it is. That is looked at once more, beside the photo:
+edges are easier to see where most of the blur is gone already, and so are the kernels (in stages,
+as in the latter). A U-Net sees the photo beside the result and chooses. A photo that is sharp has a
+kernel of one point, which changes nothing. Kernels belong to windows, so blur may vary over the
+photo, and tiles agree.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unblur.models.base import RestorationModel
+from unblur.models.base import RestorationModel, SurveyingModel
 from unblur.models.fourier import (
     Spectrum,
     WindowTransform,
@@ -43,6 +45,7 @@ _TARGET_BALANCE, _TARGET_LEAST = 5e-3, 0.05
 _GAMMAS = (1.0, 2.2)  # luma is filtered as it is, and taken to that power, roughly as light
 _LARGEST_WINDOW = 1024
 _NOISE = 5e-3  # first weight against noise
+_LOG_NOISES = -11.0, 3.0  # with less, filters of no use have gradients beyond all numbers
 _UNCHANGED = 1e-3  # errors below this root mean square, of white, are not worth a loss
 
 
@@ -62,10 +65,12 @@ class KernelEstimator(nn.Module):
     """Luma N×1×H×W → an Estimate for every half-overlapping window.
 
     Each window counts with its neighbours, which are mostly blurred alike: more edges say more.
+    A second look also sees what filters by an earlier estimate change, and that estimate's guesses.
 
     widths, encoder_blocks, decoder_blocks: of the U-Net that finds edges. maps: pairs of edge maps
     that it makes, horizontal and vertical ones. head, head_blocks: channels and blocks of the
     network that makes kernels of their correlations with the photo. guesses: how many.
+    changes: what a second look sees beside the luma, N×changes×H×W; 0 for a first look.
     """
 
     fade: Tensor
@@ -83,11 +88,12 @@ class KernelEstimator(nn.Module):
         head: int,
         head_blocks: int,
         guesses: int,
+        changes: int = 0,
     ) -> None:
         super().__init__()
         self.window, self.reach, self.maps = window, reach, maps
         self.edges = UnshuffleTrunk(
-            1,
+            1 + changes,
             2 * maps * _EDGE_FACTOR**2,
             widths,
             encoder_blocks,
@@ -107,7 +113,8 @@ class KernelEstimator(nn.Module):
         distance = torch.hypot(places[:, None], places[None]) / reach
         place = F.pixel_unshuffle(torch.stack([distance, distance**2])[None], 2)
         self.register_buffer("place", place, persistent=False)
-        self.intro = nn.Conv2d(4 * (2 * maps + 4), head, 3, padding=1)
+        known = guesses if changes else 0
+        self.intro = nn.Conv2d(4 * (2 * maps + 4 + known), head, 3, padding=1)
         first = head_blocks // 2
         self.before = nn.Sequential(*[residual_block(head) for _ in range(first)])
         self.down = nn.Conv2d(head, head, 2, 2)
@@ -119,20 +126,26 @@ class KernelEstimator(nn.Module):
         nn.init.zeros_(self.noise.weight)
         nn.init.constant_(self.noise.bias, math.log(_NOISE))
 
-    def forward(self, luma: Tensor) -> Estimate:
-        edges = F.pixel_shuffle(self.edges.transform(luma - 0.5), _EDGE_FACTOR)
+    def forward(self, luma: Tensor, before: tuple[Tensor, Estimate] | None = None) -> Estimate:
+        """before: for a second look, what filters changed, and by which estimate."""
+        pictures = [luma - 0.5] if before is None else [luma - 0.5, before[0]]
+        edges = F.pixel_shuffle(self.edges.transform(torch.cat(pictures, 1)), _EDGE_FACTOR)
         with full_precision(luma):
             seen = self._correlations(single(luma), single(edges))
             batch, rows, columns = seen.shape[:3]
-            seen = F.pixel_unshuffle(seen.flatten(0, 2), 2)
-            seen = torch.cat([seen, self.place.expand(seen.shape[0], -1, -1, -1)], 1)
-        x = self.before(self.intro(seen))
+            inputs = [F.pixel_unshuffle(seen.flatten(0, 2), 2)]
+            inputs.append(self.place.expand(inputs[0].shape[0], -1, -1, -1))
+            if before is not None:
+                known = self._of_one_norm(before[1].guesses).flatten(0, 2)
+                inputs.append(F.pixel_unshuffle(known, 2))
+        x = self.before(self.intro(torch.cat(inputs, 1)))
         x = x + self.up(self.middle(self.down(x)))
         x = F.relu(self.after(x))
         logits = single(F.pixel_shuffle(self.output(x), 2))
         side = 2 * self.reach
         guesses = logits.flatten(2).softmax(2).reshape(batch, rows, columns, -1, side, side)
-        balance = single(self.noise(x.mean((2, 3)))).exp().reshape(batch, rows, columns)
+        noise = single(self.noise(x.mean((2, 3)))).clamp(*_LOG_NOISES).exp()
+        balance = noise.reshape(batch, rows, columns)
         return Estimate(guesses, balance)
 
     def _spectra(self, pair: Tensor) -> Spectrum:
@@ -170,10 +183,28 @@ class KernelEstimator(nn.Module):
         kernels, cepstrum = near[..., :maps, :, :], near[..., maps:, :, :]
         correlations = torch.cat([correlation, own[..., maps:, :, :]], -3)
         inner = slice(middle - self.reach, middle + self.reach)
-        seen = torch.cat([kernels, correlations[..., inner, inner], cepstrum], -3)
+        return self._of_one_norm(
+            torch.cat([kernels, correlations[..., inner, inner], cepstrum], -3)
+        )
+
+    def _of_one_norm(self, maps: Tensor) -> Tensor:
         # Its root has no slope at 0, where a window shows nothing.
-        norm = seen.square().sum((-2, -1), keepdim=True).clamp_min(1e-12).sqrt()
-        return seen / norm * (self.reach / 2)
+        norm = maps.square().sum((-2, -1), keepdim=True).clamp_min(1e-12).sqrt()
+        return maps / norm * (self.reach / 2)
+
+    @torch.no_grad()
+    def grow_out_of(self, first: KernelEstimator) -> None:
+        """Take the weights of a first look, whose guesses this one makes, too, from now on.
+
+        Raises ConfigError when they do not fit.
+        """
+        self.edges.grow_out_of(first.edges)
+        own = self.state_dict()
+        for name, source in first.state_dict().items():
+            if name == "intro.weight":
+                own[name].zero_()[:, : source.shape[1]] = source
+            elif not name.startswith("edges."):
+                own[name].copy_(source)
 
     def targets(self, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
         """(kernels, trust) that make the one luma of the other by least squares, not negative.
@@ -290,7 +321,7 @@ def _with_border(windows: Tensor) -> Tensor:
 
 
 @register("wiener_unet")
-class WienerUNet(RestorationModel):
+class WienerUNet(SurveyingModel):
     """A kernel for every window, a Wiener filter with it, and a U-Net that sees both.
 
     For each pixel the U-Net says how far to trust each filter, and what else is to be changed.
@@ -298,8 +329,8 @@ class WienerUNet(RestorationModel):
     widths, encoder_blocks, decoder_blocks, hidden: of that U-Net, as in `unshuffle_unet`.
     window: side in pixels of the half-overlapping windows. reach: of kernels, in pixels to each
     side. edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net,
-    which has one each on the way up. maps, head, head_blocks, guesses: see
-    KernelEstimator.
+    which has one each on the way up. maps, head, head_blocks, guesses: see KernelEstimator.
+    second_look: whether another estimator looks at what the filters made of the photo.
     """
 
     begins_with = ("unshuffle_unet",)
@@ -320,6 +351,7 @@ class WienerUNet(RestorationModel):
         head: int = 96,
         head_blocks: int = 6,
         guesses: int = 4,
+        second_look: bool = False,
     ) -> None:
         super().__init__()
         if reach % 4 or not 0 < 8 * reach <= window <= _LARGEST_WINDOW:
@@ -328,9 +360,9 @@ class WienerUNet(RestorationModel):
                 f"at most an eighth of that, got {window} and {reach}"
             )
         once = [1] * (len(edge_blocks) - 1)
-        self.estimator = KernelEstimator(
-            window, reach, edge_widths, edge_blocks, once, maps, head, head_blocks, guesses
-        )
+        eyes = (window, reach, edge_widths, edge_blocks, once, maps, head, head_blocks, guesses)
+        self.estimator = KernelEstimator(*eyes)
+        self.second = KernelEstimator(*eyes, len(_GAMMAS)) if second_look else None
         self.wiener = WienerFilter(window, reach)
         self.refiner = UnshuffleTrunk(
             3 + len(_GAMMAS),
@@ -345,6 +377,8 @@ class WienerUNet(RestorationModel):
         nn.init.zeros_(self.refiner.output.weight)
         nn.init.zeros_(self.refiner.output.bias)  # type: ignore[arg-type]
         self.min_size, self.size_multiple = window, window // 2
+        self._guesses = (guesses, 2 * reach, 2 * reach)
+        self.survey_size = math.prod(self._guesses) + 1
         trunks = (self.refiner, self.estimator.edges)
         if any(self.size_multiple % trunk.size_multiple for trunk in trunks):
             raise ConfigError(
@@ -353,29 +387,38 @@ class WienerUNet(RestorationModel):
             )
 
     def begin_with(self, trained: RestorationModel) -> None:
-        """Take the weights of a smaller `wiener_unet`, or let the refiner grow out of an
-        `unshuffle_unet`: it then restores just as that one does. Raises ConfigError."""
+        """Take the weights of a `wiener_unet`, or let the refiner grow out of an `unshuffle_unet`:
+        it then restores just as that one does. A second look that was not there begins as the
+        first. Raises ConfigError."""
         if isinstance(trained, UnshuffleUNet):
             self.refiner.grow_out_of(trained)
-        else:
-            super().begin_with(trained)
+            return
+        assert isinstance(trained, WienerUNet)  # noqa: S101
+        if self.second is not None and trained.second is None:
+            self.second.grow_out_of(trained.estimator)
+            trained.second = self.second
+        super().begin_with(trained)
 
-    def restore(self, x: Tensor) -> Tensor:
-        luma = _luma(x)
-        return self._restore(x, luma, self.estimator(luma))
+    def survey(self, x: Tensor) -> Tensor:
+        guesses, balance = self._estimate(_luma(x))
+        return torch.cat([guesses.flatten(3), balance[..., None]], 3)
+
+    def restore_surveyed(self, x: Tensor, survey: Tensor) -> Tensor:
+        guesses = survey[..., :-1].reshape(*survey.shape[:3], *self._guesses)
+        return self._restore(x, _luma(x), Estimate(guesses, survey[..., -1]))
 
     def restore_and_compare(
         self, blurred: Tensor, sharp: Tensor, restores: bool = True
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(restored, own losses) of a batch; without `restores` the blurred images come back.
 
-        kernels: how far the guesses are from the kernels that made the one image of the other.
-        filters: what the filters leave of the error in dB; mostly negative.
+        kernels: how far the last look's guesses are from the kernels that made the one image of
+        the other. filters: what filters by them leave of the error in dB; mostly negative.
         """
         height, width = blurred.shape[-2:]
         x, target = self.padded(blurred), _luma(self.padded(sharp))
         luma = _luma(x)
-        estimate = self.estimator(luma)
+        estimate = self._estimate(luma)
         with full_precision(x):
             kernels, trust = self.estimator.targets(luma, target)
             distance = trust * kernel_distance(estimate.guesses, kernels)
@@ -386,9 +429,18 @@ class WienerUNet(RestorationModel):
         restored = self._restore(x, luma, estimate)[..., :height, :width] if restores else blurred
         return restored, losses
 
+    def _estimate(self, luma: Tensor) -> Estimate:
+        estimate = self.estimator(luma)
+        if self.second is not None:
+            estimate = self.second(luma, (self._changes(luma, estimate), estimate))
+        return estimate
+
+    def _changes(self, luma: Tensor, estimate: Estimate) -> Tensor:
+        with full_precision(luma):
+            return self.wiener(single(luma), estimate)
+
     def _restore(self, x: Tensor, luma: Tensor, estimate: Estimate) -> Tensor:
-        with full_precision(x):
-            changes = self.wiener(single(luma), estimate)
+        changes = self._changes(luma, estimate)
         own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
         trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
         return x + own[:, :3] + trusted

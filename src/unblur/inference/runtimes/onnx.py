@@ -70,13 +70,35 @@ def read_card(path: Path) -> ModelCard:
 
 
 def feeds(card: ModelCard, batch: Array, statistics: Array | None, weight: float) -> dict[str, Any]:
-    """The named inputs of an exported graph."""
+    """The named inputs of an exported graph that is to restore."""
     inputs: dict[str, Any] = {"blurred": batch}
+    if card.survey:
+        count, _, height, width = batch.shape
+        rows, columns = (
+            (side - card.min_size) // card.size_multiple + 1 for side in (height, width)
+        )
+        windows = np.arange(count * rows * columns).reshape(count, rows, columns)
+        if statistics is None:
+            known = np.zeros((1, card.survey), np.float32)
+            return inputs | {"surveyed": batch, "known": known, "windows": windows}
+        known = statistics.reshape(-1, card.survey)
+        return inputs | {"surveyed": _least(card), "known": known, "windows": 1 + windows}
     if card.statistics:
         if statistics is None:
             statistics, weight = np.zeros((1, card.statistics), np.float32), 0.0
         inputs |= {"statistics": statistics, "weight": np.array(weight, np.float32)}
     return inputs
+
+
+def survey_feeds(card: ModelCard, batch: Array) -> dict[str, Any]:
+    """The named inputs of an exported graph that is to survey, and to restore next to nothing."""
+    known, windows = np.zeros((1, card.survey), np.float32), np.zeros((1, 1, 1), np.int64)
+    return {"blurred": _least(card), "surveyed": batch, "known": known, "windows": windows}
+
+
+def _least(card: ModelCard) -> Array:
+    """The smallest image that is accepted, of one window: a graph needs something to work on."""
+    return np.zeros((1, 3, card.min_size, card.min_size), np.float32)
 
 
 class OnnxRuntime:
@@ -92,8 +114,14 @@ class OnnxRuntime:
     def run(
         self, batch: Array, statistics: Array | None = None, weight: float = 1.0
     ) -> tuple[Array, Array | None]:
+        restored, *own = self._outputs(feeds(self.card, batch, statistics, weight))
+        return restored, own[0] if own else None
+
+    def survey(self, batch: Array) -> Array:
+        return self._outputs(survey_feeds(self.card, batch))[1]
+
+    def _outputs(self, inputs: dict[str, Any]) -> list[Array]:
         try:
-            outputs = self._session.run(None, feeds(self.card, batch, statistics, weight))
+            return self._session.run(None, inputs)
         except Exception as error:
             raise run_failure(self.card, error) from error
-        return outputs[0], outputs[1] if self.card.statistics else None

@@ -10,7 +10,7 @@ from typing import Any
 from unblur.inference.card import ModelError
 from unblur.inference.runtimes.base import Array, first_line, run_failure
 from unblur.inference.runtimes.choice import BF16
-from unblur.inference.runtimes.onnx import feeds, read_card
+from unblur.inference.runtimes.onnx import feeds, read_card, survey_feeds
 
 
 @cache
@@ -67,9 +67,15 @@ class OpenVinoRuntime:
     def run(
         self, batch: Array, statistics: Array | None = None, weight: float = 1.0
     ) -> tuple[Array, Array | None]:
+        restored, *own = self._outputs(feeds(self.card, batch, statistics, weight))
+        return restored, own[0] if own else None
+
+    def survey(self, batch: Array) -> Array:
+        return self._outputs(survey_feeds(self.card, batch))[1]
+
+    def _outputs(self, inputs: dict[str, Any]) -> list[Array]:
         request = self._model.create_infer_request()
         try:
-            outputs = request.infer(feeds(self.card, batch, statistics, weight))
+            return list(request.infer(inputs).values())
         except Exception as error:
             raise run_failure(self.card, error) from error
-        return outputs[0], outputs[1] if self.card.statistics else None

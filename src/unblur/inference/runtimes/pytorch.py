@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.describe import describe
@@ -45,15 +47,28 @@ class TorchRuntime:
     def run(
         self, batch: Array, statistics: Array | None = None, weight: float = 1.0
     ) -> tuple[Array, Array | None]:
+        model, told = self._model, self._moved(statistics)
+        if told is None:
+            restored, *own = self._outputs(model, batch)
+        elif self.card.survey:
+            restored, *own = self._outputs(lambda x: (model.restore_surveyed(x, told),), batch)
+        else:
+            restored, *own = self._outputs(lambda x: model(x, told, weight), batch)
+        return restored, own[0] if own else None
+
+    def survey(self, batch: Array) -> Array:
+        return self._outputs(lambda x: (self._model.survey(x),), batch)[0]
+
+    def _outputs(self, call: Callable[[Tensor], tuple[Tensor, ...]], batch: Array) -> list[Array]:
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
-        given = () if statistics is None else (torch.from_numpy(statistics).to(self.device), weight)
         try:
             with torch.inference_mode():
-                outputs = self._model(x.contiguous(memory_format=torch.channels_last), *given)
+                outputs = call(x.contiguous(memory_format=torch.channels_last))
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 raise TileMemoryError(str(error)) from error
             raise
-        return outputs[0].float().cpu().numpy(), (
-            outputs[1].float().cpu().numpy() if self.card.statistics else None
-        )
+        return [output.float().cpu().numpy() for output in outputs]
+
+    def _moved(self, statistics: Array | None) -> Tensor | None:
+        return None if statistics is None else torch.from_numpy(statistics).to(self.device)

@@ -1,0 +1,53 @@
+"""What a model that surveys saw of a whole photo, told to the tiles that it restores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unblur.inference.card import ModelCard
+from unblur.inference.orientations import Orientation
+from unblur.inference.tiles import Array, Span
+from unblur.padding import padded_length
+
+_DOWN_AND_RIGHT = (1, 2)  # the axes of N×rows×columns×S
+
+
+class Survey:
+    """Notes of every window of a photo, for each orientation in which it is looked at.
+
+    tiles: the parts to look at, as (rows, columns), of at most as many pixels as `tile` × `tile`,
+        or as few as one window has. No two share a window: each is seen once, so that all tiles
+        that are restored, which overlap, are told the same.
+    """
+
+    def __init__(self, card: ModelCard, height: int, width: int, tile: int) -> None:
+        self._window, self._hop, self._size = card.min_size, card.size_multiple, card.survey
+        rows, columns = (self._spans(length, tile) for length in (height, width))
+        self.tiles = [(row, column) for row in rows for column in columns]
+        whole = (self._windows(Span(0, spans[-1].stop)) for spans in (rows, columns))
+        self._shape = (1, *(windows.stop for windows in whole), self._size)
+        self._notes: dict[Orientation, Array] = {}
+
+    def note(self, rows: Span, columns: Span, orientation: Orientation, seen: Array) -> None:
+        """Write down what was seen of the tile, 1×rows×columns×S, when it was laid like this."""
+        notes = self._notes.setdefault(orientation, np.empty(self._shape, np.float32))
+        place = self._windows(rows), self._windows(columns)
+        notes[:, *place] = orientation.turn_back(seen, _DOWN_AND_RIGHT)
+
+    def of(self, rows: Span, columns: Span, orientation: Orientation) -> Array:
+        """What was seen of the windows of a part, for when it is restored as it lies like this."""
+        place = self._windows(rows), self._windows(columns)
+        return orientation.turn(self._notes[orientation][:, *place], _DOWN_AND_RIGHT)
+
+    def _windows(self, span: Span) -> slice:
+        """Of the windows along an axis, those that a span has whole."""
+        return slice(span.start // self._hop, (span.stop - self._window) // self._hop + 1)
+
+    def _spans(self, length: int, tile: int) -> list[Span]:
+        count = self._windows(Span(0, padded_length(length, self._hop, self._window))).stop
+        most = max(1, (tile - self._window) // self._hop + 1)
+        share = -(-count // -(-count // most))  # so that all have nearly as many
+        return [
+            Span(first * self._hop, (min(first + share, count) - 1) * self._hop + self._window)
+            for first in range(0, count, share)
+        ]

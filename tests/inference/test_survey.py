@@ -1,0 +1,110 @@
+"""Surveys: every window seen once, what was seen told to the right tile, however it lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.inference.test_deblurrer import random_network
+from tests.models.test_networks import LIGHT
+from unblur import Deblurrer
+from unblur.inference import ModelCard
+from unblur.inference.describe import synthetic_photo
+from unblur.inference.export import export_model
+from unblur.inference.orientations import ORIENTATIONS
+from unblur.inference.survey import Survey
+from unblur.inference.tiles import Span
+from unblur.models.checkpoint import save_checkpoint
+from unblur.padding import padded_length
+
+CARD = ModelCard("c", "c", size_multiple=8, min_size=16, survey=2)
+sizes = st.integers(1, 300)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=sizes, width=sizes, tile=st.integers(16, 120), window=st.sampled_from([8, 16, 24]))
+def test_each_window_is_seen_once(height: int, width: int, tile: int, window: int) -> None:
+    card = replace(CARD, min_size=window)
+    survey = Survey(card, height, width, tile)
+    seen: list[tuple[int, int]] = []
+    for rows, columns in survey.tiles:
+        for span in (rows, columns):
+            assert window <= span.stop - span.start <= max(tile, window)
+            assert span.start % 8 == span.stop % 8 == 0
+        seen += [
+            (top, left)
+            for top in range(rows.start, rows.stop - window + 1, 8)
+            for left in range(columns.start, columns.stop - window + 1, 8)
+        ]
+    bottom, right = (padded_length(side, 8, window) for side in (height, width))
+    every = [
+        (y, x) for y in range(0, bottom - window + 1, 8) for x in range(0, right - window + 1, 8)
+    ]
+    assert sorted(seen) == every
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_what_was_seen_is_told_in_place(orientation: tuple[int, bool]) -> None:
+    """A model that notes of each window its upper left pixel, as the image lies."""
+    height, width = 64, 88
+    picture = np.random.default_rng(0).random((1, 1, height, width), np.float32)
+
+    def cut(rows: Span, columns: Span) -> np.ndarray:
+        part = picture[:, :, rows.start : rows.stop, columns.start : columns.stop]
+        return orientation.turn(part)  # type: ignore[attr-defined]
+
+    def see(tile: np.ndarray) -> np.ndarray:
+        corners = tile[0, 0, ::8, ::8][: tile.shape[2] // 8 - 1, : tile.shape[3] // 8 - 1]
+        return np.stack([corners, -corners], 2)[None]
+
+    survey = Survey(CARD, height, width, 40)
+    assert len(survey.tiles) > 4
+    for rows, columns in survey.tiles:
+        survey.note(rows, columns, orientation, see(cut(rows, columns)))  # type: ignore[arg-type]
+    for rows, columns in ((Span(0, 64), Span(0, 88)), (Span(8, 40), Span(48, 80))):
+        told = survey.of(rows, columns, orientation)  # type: ignore[arg-type]
+        assert np.array_equal(told, see(cut(rows, columns)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(1, 9), width=st.integers(1, 9), which=st.sampled_from(ORIENTATIONS))
+def test_orientations_are_undone(height: int, width: int, which: tuple[int, bool]) -> None:
+    image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+    assert np.array_equal(which.turn_back(which.turn(image)), image)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `wiener_unet` of random weights, as a graph and as a checkpoint beside it."""
+    folder = tmp_path_factory.mktemp("surveying")
+    network = random_network("wiener_unet", **LIGHT["wiener_unet"])
+    export_model(network, folder / "w.onnx", "w", "wiener_unet", LIGHT["wiener_unet"])
+    save_checkpoint(folder / "w.safetensors", "wiener_unet", LIGHT["wiener_unet"], network)
+    return folder / "w.onnx"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
+@pytest.mark.parametrize("best", [False, True])
+def test_tiles_are_told_of_the_whole_photo(exported: Path, runtime: str, best: bool) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    model = exported.with_suffix(".safetensors") if runtime == "torch" else exported
+    photo = synthetic_photo(330, 410)[0].permute(1, 2, 0).numpy()
+    whole = Deblurrer(model, runtime=runtime, tile=512, best=best).restore_pixels(photo)
+    small_tiles = Deblurrer(model, runtime=runtime, tile=256, best=best)
+    assert small_tiles.card.survey == 513
+    shares: list[float] = []
+    tiled = small_tiles.restore_pixels(photo, progress=shares.append)
+    assert len(shares) > 4
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert np.abs(whole - photo).mean() > 1e-3
+    # The edges of what was surveyed together are where it sees less than in the whole.
+    assert np.abs(whole - tiled).mean() < 0.1 * np.abs(whole - photo).mean()
+    reference = Deblurrer(exported, runtime="onnxruntime", tile=256, best=best)
+    assert np.abs(reference.restore_pixels(photo) - tiled).max() < 2e-3
