@@ -90,6 +90,8 @@ class ModelCard:
             raise ValueError("a size is zero")
         if max(card.size_multiple, card.min_size, card.overlap) > 4096:
             raise ValueError("sizes are implausibly large")
+        if max(card.statistics, card.survey) > 2**20:
+            raise ValueError("it tells of implausibly many numbers of a photo")
         for values in card.measured.values():
             if not all(isinstance(values[key], int | float) for key in ("psnr_input", "psnr")):
                 raise ValueError("measured holds something other than dB")
