@@ -6,9 +6,10 @@ and says by which kernel the one became the other (S. Cho and S. Lee, "Fast moti
 SIGGRAPH Asia 2009, with learned edges as in C. J. Schuler et al., "Learning to deblur", TPAMI
 2016). It makes several guesses. The window is divided by their spectra (N. Wiener, 1949) as far as
 they agree: what it is not sure of stays as it is. That can be looked at once more, beside the
-photo: edges are easier to see where most of the blur is gone already (in stages, as in the latter). A U-Net sees the photo beside the result and chooses. A photo that is sharp has a
-kernel of one point, which changes nothing. Kernels belong to windows, so blur may vary over the
-photo, and tiles agree.
+photo: edges are easier to see where most of the blur is gone already (in stages, as in the latter).
+A U-Net sees the photo beside the result and chooses. A photo that is sharp has a kernel of one
+point, which changes nothing. Kernels belong to windows, so blur may vary over the photo, and tiles
+agree.
 """
 
 from __future__ import annotations
