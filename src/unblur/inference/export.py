@@ -139,7 +139,7 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
             output_names=["restored", "own_statistics"][
                 : 2 if card.statistics or card.survey else 1
             ],
-            dynamic_shapes=(shapes[0], tuple(shapes[1:])),
+            dynamic_shapes=tuple(shapes),
         )
     assert program is not None  # noqa: S101 (dynamo=True always returns one)
     for node in program.model.graph:

@@ -32,19 +32,23 @@ class DeployedModel(nn.Module):
             network.restore(torch.zeros(1, 3, side, side))
         self.statistics = tape.result().shape[1]
 
-    def forward(self, blurred: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        if self.survey_size and given:
-            surveyed, known, windows = given
-            own = self.survey(surveyed)
-            seen = torch.cat([own.flatten(0, 2), known])
+    def forward(
+        self,
+        blurred: Tensor,
+        first: Tensor | None = None,
+        second: Tensor | None = None,
+        windows: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        if first is not None and second is not None and windows is not None:
+            own = self.survey(first)
+            seen = torch.cat([own.flatten(0, 2), second])
             return self.restore_surveyed(blurred, seen[windows]), own
         if self.survey_size:
             own = self.survey(blurred)
             return self.restore_surveyed(blurred, own), own
         if not self.statistics:
             return (self._from_own_range(self.network.restore(self._in_own_range(blurred))),)
-        statistics, weight = given or (None, 0.0)
-        with use_tape(StatisticsTape(statistics, weight)) as tape:
+        with use_tape(StatisticsTape(first, 0.0 if second is None else second)) as tape:
             restored = self._from_own_range(self.network.restore(self._in_own_range(blurred)))
         return restored, tape.result()
 
