@@ -158,13 +158,13 @@ class Deblurrer:
             restored = np.zeros_like(blurred)
             for orientation in self._orientations:
                 told = survey.of(rows, columns, orientation) if survey else statistics
-                laid = self._runtime.run(orientation.turn(blurred), told)[0]
-                restored += orientation.turn_back(laid) / np.float32(len(self._orientations))
-            if restored.shape != blurred.shape or not np.isfinite(restored).all():
-                raise ModelError(
-                    f"{card.name}: returned {restored.shape} for {blurred.shape}, or values that "
-                    "are no numbers; the model is unusable"
-                )
+                laid = orientation.turn_back(self._runtime.run(orientation.turn(blurred), told)[0])
+                if laid.shape != blurred.shape or not np.isfinite(laid).all():
+                    raise ModelError(
+                        f"{card.name}: returned {laid.shape} for {blurred.shape}, or values that "
+                        "are no numbers; the model is unusable"
+                    )
+                restored += laid / np.float32(len(self._orientations))
             if strength < 1:
                 restored = blurred + np.float32(strength) * (restored - blurred)
             advance()
