@@ -16,7 +16,7 @@ from unblur import Deblurrer
 from unblur.inference import ModelCard
 from unblur.inference.describe import synthetic_photo
 from unblur.inference.export import export_model
-from unblur.inference.orientations import ORIENTATIONS
+from unblur.inference.orientations import ORIENTATIONS, Orientation
 from unblur.inference.survey import Survey
 from unblur.inference.tiles import Span
 from unblur.models.checkpoint import save_checkpoint
@@ -49,14 +49,14 @@ def test_each_window_is_seen_once(height: int, width: int, tile: int, window: in
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_what_was_seen_is_told_in_place(orientation: tuple[int, bool]) -> None:
+def test_what_was_seen_is_told_in_place(orientation: Orientation) -> None:
     """A model that notes of each window its upper left pixel, as the image lies."""
     height, width = 64, 88
     picture = np.random.default_rng(0).random((1, 1, height, width), np.float32)
 
     def cut(rows: Span, columns: Span) -> np.ndarray:
         part = picture[:, :, rows.start : rows.stop, columns.start : columns.stop]
-        return orientation.turn(part)  # type: ignore[attr-defined]
+        return orientation.turn(part)
 
     def see(tile: np.ndarray) -> np.ndarray:
         corners = tile[0, 0, ::8, ::8][: tile.shape[2] // 8 - 1, : tile.shape[3] // 8 - 1]
@@ -65,17 +65,17 @@ def test_what_was_seen_is_told_in_place(orientation: tuple[int, bool]) -> None:
     survey = Survey(CARD, height, width, 40)
     assert len(survey.tiles) > 4
     for rows, columns in survey.tiles:
-        survey.note(rows, columns, orientation, see(cut(rows, columns)))  # type: ignore[arg-type]
+        survey.note(rows, columns, orientation, see(cut(rows, columns)))
     for rows, columns in ((Span(0, 64), Span(0, 88)), (Span(8, 40), Span(48, 80))):
-        told = survey.of(rows, columns, orientation)  # type: ignore[arg-type]
+        told = survey.of(rows, columns, orientation)
         assert np.array_equal(told, see(cut(rows, columns)))
 
 
 @settings(max_examples=20, deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), which=st.sampled_from(ORIENTATIONS))
-def test_orientations_are_undone(height: int, width: int, which: tuple[int, bool]) -> None:
+def test_orientations_are_undone(height: int, width: int, which: Orientation) -> None:
     image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
-    assert np.array_equal(which.turn_back(which.turn(image)), image)  # type: ignore[attr-defined]
+    assert np.array_equal(which.turn_back(which.turn(image)), image)
 
 
 @pytest.fixture(scope="module")

@@ -136,9 +136,7 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
             external_data=False,
             verbose=False,
             input_names=names,
-            output_names=["restored", "own_statistics"][
-                : 2 if card.statistics or card.survey else 1
-            ],
+            output_names=["restored", "own_statistics"][: len(names)],
             dynamic_shapes=tuple(shapes),
         )
     assert program is not None  # noqa: S101 (dynamo=True always returns one)

@@ -7,7 +7,7 @@ import numpy as np
 from unblur.inference.card import ModelCard
 from unblur.inference.orientations import Orientation
 from unblur.inference.tiles import Array, Span
-from unblur.padding import padded_length
+from unblur.padding import padded_length, window_count
 
 _DOWN_AND_RIGHT = (1, 2)  # the axes of N×rows×columns×S
 
@@ -41,11 +41,12 @@ class Survey:
 
     def _windows(self, span: Span) -> slice:
         """Of the windows along an axis, those that a span has whole."""
-        return slice(span.start // self._hop, (span.stop - self._window) // self._hop + 1)
+        return slice(span.start // self._hop, window_count(span.stop, self._hop, self._window))
 
     def _spans(self, length: int, tile: int) -> list[Span]:
-        count = self._windows(Span(0, padded_length(length, self._hop, self._window))).stop
-        most = max(1, (tile - self._window) // self._hop + 1)
+        padded = padded_length(length, self._hop, self._window)
+        count, most = (window_count(side, self._hop, self._window) for side in (padded, tile))
+        most = max(1, most)
         share = -(-count // -(-count // most))  # so that all have nearly as many
         return [
             Span(first * self._hop, (min(first + share, count) - 1) * self._hop + self._window)

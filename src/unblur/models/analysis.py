@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unblur.models.base import RestorationModel
 from unblur.models.deploy import DeployedModel
 from unblur.models.light_unet import DSConv
-from unblur.padding import padded_length
+from unblur.padding import padded_length, window_count
 
 _SIDE = 256
 
@@ -298,7 +298,7 @@ def _reach(deployed: DeployedModel, image: Tensor, half: int, tolerance: float) 
         left = image[..., :half]
         if deployed.survey_size:
             network = deployed.network
-            columns = (half - network.min_size) // network.size_multiple + 1
+            columns = window_count(half, network.size_multiple, network.min_size)
             part = deployed.restore_surveyed(left, whole[1][:, :, :columns])
         else:
             rest = (whole[1], torch.tensor(1.0)) if deployed.statistics else ()

@@ -39,18 +39,19 @@ class DeployedModel(nn.Module):
         second: Tensor | None = None,
         windows: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        if first is not None and second is not None and windows is not None:
-            own = self.survey(first)
-            seen = torch.cat([own.flatten(0, 2), second])
-            return self.restore_surveyed(blurred, seen[windows]), own
         if self.survey_size:
-            own = self.survey(blurred)
-            return self.restore_surveyed(blurred, own), own
+            own = seen = self.survey(blurred if first is None else first)
+            if second is not None and windows is not None:
+                seen = torch.cat([own.flatten(0, 2), second])[windows]
+            return self.restore_surveyed(blurred, seen), own
         if not self.statistics:
-            return (self._from_own_range(self.network.restore(self._in_own_range(blurred))),)
+            return (self._restore(blurred),)
         with use_tape(StatisticsTape(first, 0.0 if second is None else second)) as tape:
-            restored = self._from_own_range(self.network.restore(self._in_own_range(blurred)))
+            restored = self._restore(blurred)
         return restored, tape.result()
+
+    def _restore(self, blurred: Tensor) -> Tensor:
+        return self._from_own_range(self.network.restore(self._in_own_range(blurred)))
 
     def survey(self, surveyed: Tensor) -> Tensor:
         """What is seen of the windows of a batch, N×rows×columns×survey_size."""

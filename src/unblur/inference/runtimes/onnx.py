@@ -10,6 +10,7 @@ import numpy as np
 
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
 from unblur.inference.runtimes.base import Array, first_line, run_failure
+from unblur.padding import window_count
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,7 +76,7 @@ def feeds(card: ModelCard, batch: Array, statistics: Array | None, weight: float
     if card.survey:
         count, _, height, width = batch.shape
         rows, columns = (
-            (side - card.min_size) // card.size_multiple + 1 for side in (height, width)
+            window_count(side, card.size_multiple, card.min_size) for side in (height, width)
         )
         windows = np.arange(count * rows * columns).reshape(count, rows, columns)
         if statistics is None:
