@@ -110,10 +110,12 @@ def test_tiles_agree_with_the_whole(
     assert not np.array_equal(whole, photo)
     tiled = Deblurrer(model, runtime="onnxruntime", tile=tile).restore_pixels(photo)
     assert not np.array_equal(tiled, whole)
-    difference = np.abs(whole - tiled)
-    # Sharp photos are told of in docs/models.md: 0.26.
-    assert np.quantile(difference, 0.999) < (0.3 if kind == "sharp" else 0.25) / 255
-    assert difference.max() < 4 / 255
+    difference = np.abs(whole - tiled) * 255
+    # Sharp photos are told of in docs/models.md: 0.26. A survey is made in tiles of its own, and
+    # what it says of the windows at their edges differs a little.
+    usual = 2.5 if model == "base" else 0.3 if kind == "sharp" else 0.25
+    assert np.quantile(difference, 0.999) < usual
+    assert difference.max() < (16 if model == "base" else 4)
 
 
 @pytest.mark.parametrize("tile", [128, 200, 256])

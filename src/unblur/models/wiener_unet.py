@@ -188,9 +188,9 @@ class KernelEstimator(nn.Module):
         )
 
     def _of_one_norm(self, maps: Tensor) -> Tensor:
-        # Its root has no slope at 0, where a window shows nothing.
-        norm = maps.square().sum((-2, -1), keepdim=True).clamp_min(1e-12).sqrt()
-        return maps / norm * (self.reach / 2)
+        # Their norms come near to 1e-6. The root has no slope at 0, where a window shows nothing.
+        norm = maps.square().sum((-2, -1), keepdim=True).clamp_min(1e-20).sqrt()
+        return maps / (norm + 1e-6) * (self.reach / 2)
 
     @torch.no_grad()
     def grow_out_of(self, first: KernelEstimator) -> None:
