@@ -17,8 +17,23 @@ from unblur.blur import convolve, defocus_kernel, gaussian_kernel, motion_kernel
 from unblur.imaging import read_photo
 from unblur.inference.describe import synthetic_photo
 from unblur.models import ConfigError, create_model
-from unblur.models.fourier import WindowTransform, cut_windows, fade, join_windows
-from unblur.models.wiener_unet import Estimate, KernelEstimator, WienerFilter, kernel_distance
+from unblur.models.fourier import (
+    WindowTransform,
+    cut_apart,
+    cut_windows,
+    fade,
+    fade_at_edges,
+    join_windows,
+    spread,
+)
+from unblur.models.kernel_estimator import (
+    Alternation,
+    Estimate,
+    KernelEstimator,
+    KernelFit,
+    kernel_distance,
+)
+from unblur.models.wiener_unet import WienerFilter
 
 KERNELS = {
     "gaussian": gaussian_kernel(1.6),
@@ -194,19 +209,59 @@ def test_a_second_look_begins_as_the_first() -> None:
         assert torch.equal(value, with_second.state_dict()[name])
 
 
-def test_a_second_look_sees_what_the_first_one_made() -> None:
-    network = perturbed("wiener_unet", **LIGHT["wiener_unet"]).eval()
-    luma = torch.rand(1, 1, 96, 128)
-    with torch.no_grad():
-        estimate = network.estimator(luma)  # type: ignore[operator]
-        seen = [
-            network.second(luma, (changes, estimate)).guesses  # type: ignore[operator]
-            for changes in (torch.zeros(1, 2, 96, 128), 0.1 * torch.rand(1, 2, 96, 128))
-        ]
-        other = Estimate(estimate.guesses.flip(-1), estimate.balance)
-        seen.append(network.second(luma, (torch.zeros(1, 2, 96, 128), other)).guesses)  # type: ignore[operator]
-    assert not torch.allclose(seen[0], seen[1], rtol=1e-3)
-    assert not torch.allclose(seen[0], seen[2], rtol=1e-3)
+@pytest.mark.parametrize("name", ["motion", "sway"])
+@pytest.mark.parametrize("training", [False, True])
+def test_kernels_are_found_in_turns_with_the_sharp_image(
+    name: str, training: bool, lumas: Tensor
+) -> None:
+    """From a rough one on; where a kernel lies nobody can know, so its best shift counts."""
+    truth = at_centre(KERNELS[name])
+    rough = convolve(truth.numpy()[:, :, None], gaussian_kernel(2.0))[..., 0]
+    begin = torch.from_numpy(rough / rough.sum()).expand(3, 1, 2, -1, -1)
+    alternation, fit = Alternation(256, 16), KernelFit(256, 16).train(training)
+    found, fitted = alternation.train(training)(fit, under(KERNELS[name], lumas, 1 / 255), begin)
+    assert found.shape == fitted.shape == begin.shape
+    assert torch.allclose(found.sum((-2, -1)), torch.ones(3, 1, 2))
+
+    def likeness(kernels: Tensor) -> Tensor:
+        spectra = torch.fft.rfft2(kernels).conj() * torch.fft.rfft2(truth)
+        best = torch.fft.irfft2(spectra).amax((-2, -1))
+        return best / kernels.square().sum((-2, -1)).sqrt() / truth.square().sum().sqrt()
+
+    assert likeness(found).mean() > likeness(begin).mean() + 0.1
+
+
+def test_turns_are_the_same_by_either_transform(lumas: Tensor) -> None:
+    blurred = under(KERNELS["defocus"], lumas)
+    begin = at_centre(gaussian_kernel(2.0)).expand(3, 1, 2, -1, -1)
+    found = [
+        Alternation(KernelFit(256, 16)).train(training)(blurred, begin)[0]
+        for training in (False, True)
+    ]
+    assert (found[0] - found[1]).abs().sum((-2, -1)).mean() < 0.05
+
+
+@settings(max_examples=20, deadline=None)
+@given(hop=st.integers(2, 5), rows=st.integers(2, 6), columns=st.integers(2, 6))
+def test_windows_side_by_side_hold_all(hop: int, rows: int, columns: int) -> None:
+    x = torch.rand(2, 1, rows * hop, columns * hop)
+    apart = cut_apart(x, 2 * hop)
+    assert apart.shape == (2, -(-rows // 2), -(-columns // 2), 1, 2 * hop, 2 * hop)
+    assert apart.sum().item() == pytest.approx(x.sum().item(), rel=1e-4)
+    # Spread over windows that overlap by half, those between two have their mean.
+    values = apart.mean((3, 4, 5))
+    overlapping = spread(values, rows - 1, columns - 1)
+    assert overlapping.shape == (2, rows - 1, columns - 1)
+    assert torch.equal(overlapping[:, ::2, ::2], values[:, : rows // 2, : columns // 2])
+    if rows > 2:
+        assert torch.allclose(overlapping[:, 1, 0], (values[:, 0, 0] + values[:, 1, 0]) / 2)
+
+
+def test_images_fade_at_their_edges_only() -> None:
+    faded = fade_at_edges(torch.ones(1, 1, 40, 60), 8)
+    assert torch.equal(faded[..., 8:-8, 8:-8], torch.ones(1, 1, 24, 44))
+    assert faded[..., 0, :].max() < 0.01
+    assert torch.equal(faded, faded.flip(2, 3))
 
 
 @pytest.mark.parametrize("bias", [-200.0, 200.0])

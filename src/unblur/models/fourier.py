@@ -89,6 +89,16 @@ def _moved(period: Tensor, by: int) -> Tensor:
     return period.roll((by, by), (-2, -1)) if by else period
 
 
+def cross(first: Spectrum, second: Spectrum) -> Spectrum:
+    """conj(first)·second, summed over both maps of the pairs."""
+    (a, b), (c, d) = first, second
+    return (a * c + b * d).sum(-3), (a * d - b * c).sum(-3)
+
+
+def power(pair: Spectrum) -> Tensor:
+    return (pair[0] ** 2 + pair[1] ** 2).sum(-3)
+
+
 def cut_windows(x: Tensor, side: int) -> Tensor:
     """N×C×H×W, sides multiples of side/2 → N×rows×columns×C×side×side, half overlapping."""
     batch, channels, height, width = x.shape
@@ -97,6 +107,33 @@ def cut_windows(x: Tensor, side: int) -> Tensor:
     x = torch.cat([x[:, :, :-1], x[:, :, 1:]], 3)
     x = torch.cat([x[:, :, :, :, :-1], x[:, :, :, :, 1:]], 5)
     return x.permute(0, 2, 4, 1, 3, 5)
+
+
+def cut_apart(x: Tensor, side: int, mirrored: bool = False) -> Tensor:
+    """N×C×H×W, sides multiples of side/2 → N×⌈H/side⌉×⌈W/side⌉×C×side×side, side by side.
+
+    The last ones are filled up, with zeros or with what lies before the edge, mirrored.
+    """
+    hop = side // 2
+    x = F.pad(x, (0, hop, 0, hop), mode="reflect" if mirrored else "constant")
+    batch, channels, height, width = x.shape
+    rows, columns = height // side, width // side
+    x = x[:, :, : rows * side, : columns * side]
+    return x.reshape(batch, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+
+
+def spread(windows: Tensor, rows: int, columns: int) -> Tensor:
+    """Of windows side by side, N×⌈rows/2⌉…×⌈columns/2⌉…×…, those that overlap by half.
+
+    One that lies between two has their mean.
+    """
+    for axis, count in ((1, rows), (2, columns)):
+        last = windows.shape[axis] - 1
+        following = windows.narrow(axis, 1, last), windows.narrow(axis, last, 1)
+        between = (windows + torch.cat(following, axis)) / 2
+        windows = torch.stack([windows, between], axis + 1).flatten(axis, axis + 1)
+        windows = windows.narrow(axis, 0, count)
+    return windows
 
 
 def join_windows(windows: Tensor) -> Tensor:
@@ -112,12 +149,35 @@ def join_windows(windows: Tensor) -> Tensor:
     return x.reshape(batch, channels, (rows - 1) * hop, (columns - 1) * hop)
 
 
+def with_neighbours(windows: Tensor) -> Tensor:
+    """N×rows×columns×…, each with its neighbours by weights of 1, 2, 1 along either axis."""
+    x = with_border(windows)
+    x = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
+    return x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]
+
+
+def with_border(windows: Tensor) -> Tensor:
+    """N×rows×columns×…, those at the edges once more around them."""
+    windows = torch.cat([windows[:, :1], windows, windows[:, -1:]], 1)
+    return torch.cat([windows[:, :, :1], windows, windows[:, :, -1:]], 2)
+
+
 def fade(side: int, share: float) -> Tensor:
     """side×side: 1 inside, falling to 0 along a raised cosine over `share` of each edge."""
-    places = (torch.arange(side, dtype=torch.float64) + 0.5) / side
-    distance = torch.minimum(places, 1 - places)
-    edge = 0.5 - 0.5 * torch.cos(math.pi * (distance / share).clamp(max=1))
-    return torch.outer(edge, edge).float()
+    edge = _ramps(side, share * side)
+    return torch.outer(edge, edge)
+
+
+def fade_at_edges(x: Tensor, pixels: int) -> Tensor:
+    """…×H×W, falling to 0 along a raised cosine over that many pixels at each edge."""
+    rows, columns = (_ramps(length, pixels, x.device) for length in x.shape[-2:])
+    return x * rows[:, None] * columns
+
+
+def _ramps(length: int, pixels: float, device: torch.device | None = None) -> Tensor:
+    places = torch.arange(length, dtype=torch.float32, device=device) + 0.5
+    distance = torch.minimum(places, length - places)
+    return 0.5 - 0.5 * torch.cos(math.pi * (distance / pixels).clamp(max=1))
 
 
 def slopes(x: Tensor) -> Tensor:
@@ -125,3 +185,9 @@ def slopes(x: Tensor) -> Tensor:
     right = F.pad(x[..., :, 1:] - x[..., :, :-1], (0, 1))
     below = F.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
     return torch.cat([right, below], 1)
+
+
+def slope_powers(side: int) -> Tensor:
+    """side×(side/2+1): what a transform's powers grow by when `slopes` are taken."""
+    rows = torch.sin(math.pi / side * torch.arange(side)) ** 2
+    return 4 * (rows[:, None] + rows[None, : side // 2 + 1])
