@@ -43,7 +43,6 @@ LIGHT = {
         "head": 8,
         "head_blocks": 2,
         "guesses": 2,
-        "second_look": True,
     },
 }
 

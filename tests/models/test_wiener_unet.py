@@ -27,10 +27,8 @@ from unblur.models.fourier import (
     spread,
 )
 from unblur.models.kernel_estimator import (
-    Alternation,
     Estimate,
     KernelEstimator,
-    KernelFit,
     kernel_distance,
 )
 from unblur.models.wiener_unet import WienerFilter
@@ -194,53 +192,6 @@ def test_it_begins_as_the_network_that_it_grows_out_of() -> None:
         grown.begin_with(create_model("unshuffle_unet", **{**small, "widths": [8, 12]}))  # type: ignore[operator]
 
 
-def test_a_second_look_begins_as_the_first() -> None:
-    light = LIGHT["wiener_unet"]
-    first = perturbed("wiener_unet", **{**light, "second_look": False}).eval()
-    with_second = create_model("wiener_unet", **light).eval()
-    with_second.begin_with(first)  # type: ignore[operator]
-    image = torch.rand(1, 3, 96, 128)
-    with torch.no_grad():
-        assert torch.allclose(with_second(image), first(image), atol=1e-5)
-    # Another one of its kind gives it all it has.
-    again = create_model("wiener_unet", **light)
-    again.begin_with(with_second)  # type: ignore[operator]
-    for name, value in again.state_dict().items():
-        assert torch.equal(value, with_second.state_dict()[name])
-
-
-@pytest.mark.parametrize("name", ["motion", "sway"])
-@pytest.mark.parametrize("training", [False, True])
-def test_kernels_are_found_in_turns_with_the_sharp_image(
-    name: str, training: bool, lumas: Tensor
-) -> None:
-    """From a rough one on; where a kernel lies nobody can know, so its best shift counts."""
-    truth = at_centre(KERNELS[name])
-    rough = convolve(truth.numpy()[:, :, None], gaussian_kernel(2.0))[..., 0]
-    begin = torch.from_numpy(rough / rough.sum()).expand(3, 1, 2, -1, -1)
-    alternation, fit = Alternation(256, 16), KernelFit(256, 16).train(training)
-    found, fitted = alternation.train(training)(fit, under(KERNELS[name], lumas, 1 / 255), begin)
-    assert found.shape == fitted.shape == begin.shape
-    assert torch.allclose(found.sum((-2, -1)), torch.ones(3, 1, 2))
-
-    def likeness(kernels: Tensor) -> Tensor:
-        spectra = torch.fft.rfft2(kernels).conj() * torch.fft.rfft2(truth)
-        best = torch.fft.irfft2(spectra).amax((-2, -1))
-        return best / kernels.square().sum((-2, -1)).sqrt() / truth.square().sum().sqrt()
-
-    assert likeness(found).mean() > likeness(begin).mean() + 0.1
-
-
-def test_turns_are_the_same_by_either_transform(lumas: Tensor) -> None:
-    blurred = under(KERNELS["defocus"], lumas)
-    begin = at_centre(gaussian_kernel(2.0)).expand(3, 1, 2, -1, -1)
-    found = [
-        Alternation(KernelFit(256, 16)).train(training)(blurred, begin)[0]
-        for training in (False, True)
-    ]
-    assert (found[0] - found[1]).abs().sum((-2, -1)).mean() < 0.05
-
-
 @settings(max_examples=20, deadline=None)
 @given(hop=st.integers(2, 5), rows=st.integers(2, 6), columns=st.integers(2, 6))
 def test_windows_side_by_side_hold_all(hop: int, rows: int, columns: int) -> None:
@@ -268,8 +219,7 @@ def test_images_fade_at_their_edges_only() -> None:
 def test_no_certainty_is_beyond_all_numbers(bias: float) -> None:
     """Of noise that is next to none, or all there is, filters and their gradients are numbers."""
     network = perturbed("wiener_unet", **LIGHT["wiener_unet"])
-    for estimator in (network.estimator, network.second):
-        torch.nn.init.constant_(estimator.noise.bias, bias)  # type: ignore[union-attr, arg-type]
+    torch.nn.init.constant_(network.estimator.noise.bias, bias)  # type: ignore[union-attr, arg-type]
     sharp = synthetic_photo(64, 64)
     blurred = F.avg_pool2d(sharp, 9, 1, 4)
     restored, losses = network.restore_and_compare(blurred, sharp)  # type: ignore[operator]

@@ -4,11 +4,10 @@ What a plain network has to learn from hundreds of gigapixels, that a blur is a 
 built in. An estimator compares a photo with what it takes for its sharp edges, window by window,
 and says by which kernel the one became the other (S. Cho and S. Lee, "Fast motion deblurring",
 SIGGRAPH Asia 2009, with learned edges as in C. J. Schuler et al., "Learning to deblur", TPAMI
-2016). It makes several guesses. From there, a kernel can be found in turns with the sharp image,
-as was done before networks; guesses are then made again, of both. The window is divided by their
-spectra (N. Wiener, 1949) as far as they agree: what they are not sure of stays as it is. A U-Net
-sees the photo beside the result and chooses. A photo that is sharp has a kernel of one point,
-which changes nothing. Kernels belong to windows, so blur may vary over the photo, and tiles agree.
+2016). It makes several guesses. The window is divided by their spectra (N. Wiener, 1949) as far as
+they agree: what it is not sure of stays as it is. A U-Net sees the photo beside the result and
+chooses. A photo that is sharp has a kernel of one point, which changes nothing. Kernels belong to
+windows, so blur may vary over the photo, and tiles agree.
 """
 
 from __future__ import annotations
@@ -33,16 +32,10 @@ from unblur.models.fourier import (
     spread,
     with_border,
 )
-from unblur.models.kernel_estimator import (
-    Alternation,
-    Estimate,
-    KernelEstimator,
-    KernelHead,
-    kernel_distance,
-    of_one_norm,
-)
+from unblur.models.kernel_estimator import Estimate, KernelEstimator, kernel_distance
 from unblur.models.registry import ConfigError, register
 from unblur.models.unshuffle_unet import UnshuffleTrunk, UnshuffleUNet
+from unblur.padding import window_count
 
 _FACTOR = 2  # of the refiner's pixel-unshuffle
 _DARK = 1e-4  # the least luma: powers have an infinite slope at 0
@@ -125,9 +118,8 @@ class WienerUNet(SurveyingModel):
     widths, encoder_blocks, decoder_blocks, hidden: of that U-Net, as in `unshuffle_unet`.
     window: side in pixels of the half-overlapping windows. reach: of kernels, in pixels to each
     side. edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net,
-    which has one each on the way up. maps, head, head_blocks, guesses: edge maps, channels, blocks
-    and guesses of KernelEstimator. second_look: whether kernels are found in turns with the sharp
-    image, and guesses made again of those as well.
+    which has one each on the way up. maps, head, head_blocks, guesses: see
+    KernelEstimator.
     """
 
     begins_with = ("unshuffle_unet",)
@@ -148,7 +140,6 @@ class WienerUNet(SurveyingModel):
         head: int = 96,
         head_blocks: int = 6,
         guesses: int = 4,
-        second_look: bool = False,
     ) -> None:
         super().__init__()
         if reach % 4 or not 0 < 8 * reach <= window <= _LARGEST_WINDOW:
@@ -160,9 +151,6 @@ class WienerUNet(SurveyingModel):
         self.estimator = KernelEstimator(
             window, reach, edge_widths, edge_blocks, once, maps, head, head_blocks, guesses
         )
-        self.alternation = Alternation(window, reach) if second_look else None
-        seen = 2 * maps + 2 + guesses + 2
-        self.second = KernelHead(reach, seen, head, head_blocks, guesses) if second_look else None
         self.wiener = WienerFilter(window, reach)
         self.refiner = UnshuffleTrunk(
             3 + len(_GAMMAS),
@@ -188,16 +176,11 @@ class WienerUNet(SurveyingModel):
 
     def begin_with(self, trained: RestorationModel) -> None:
         """Take the weights of a `wiener_unet`, or let the refiner grow out of an `unshuffle_unet`:
-        it then restores just as that one does. A second look that was not there begins as the
-        first. Raises ConfigError."""
+        it then restores just as that one does. Raises ConfigError."""
         if isinstance(trained, UnshuffleUNet):
             self.refiner.grow_out_of(trained)
-            return
-        assert isinstance(trained, WienerUNet)  # noqa: S101
-        if self.second is not None and trained.second is None:
-            self.second.grow_out_of(trained.estimator)
-            trained.second = self.second
-        super().begin_with(trained)
+        else:
+            super().begin_with(trained)
 
     def survey(self, x: Tensor) -> Tensor:
         guesses, balance = self._estimate(_luma(x))
@@ -212,8 +195,8 @@ class WienerUNet(SurveyingModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(restored, own losses) of a batch; without `restores` the blurred images come back.
 
-        kernels: how far the last look's guesses are from the kernels that made the one image of
-        the other. filters: what filters by them leave of the error in dB; mostly negative.
+        kernels: how far the guesses are from the kernels that made the one image of
+        the other. filters: what the filters leave of the error in dB; mostly negative.
         """
         height, width = blurred.shape[-2:]
         x, target = self.padded(blurred), _luma(self.padded(sharp))
@@ -230,28 +213,14 @@ class WienerUNet(SurveyingModel):
         return restored, losses
 
     def _estimate(self, luma: Tensor) -> Estimate:
-        """Of half-overlapping windows: those that lie side by side are looked at.
-
-        Of the weights against noise of both looks the geometric mean is taken.
-        """
-        seen = self.estimator.look(luma)
-        guesses, balance = self.estimator(seen)
-        if self.second is not None and self.alternation is not None:
-            with full_precision(luma):
-                found = self.alternation(self.estimator.fit, single(luma), guesses.mean(-3))
-                known = of_one_norm(torch.cat([guesses, torch.stack(found, -3)], -3))
-            guesses, again = self.second(torch.cat([seen, known], -3))
-            balance = (balance * again).sqrt()
-        hop = self.size_multiple
-        rows, columns = luma.shape[2] // hop - 1, luma.shape[3] // hop - 1
+        """Of half-overlapping windows: those that lie side by side are looked at."""
+        guesses, balance = self.estimator(luma)
+        rows, columns = (window_count(x, self.size_multiple, self.min_size) for x in luma.shape[2:])
         return Estimate(spread(guesses, rows, columns), spread(balance, rows, columns))
 
-    def _changes(self, luma: Tensor, estimate: Estimate) -> Tensor:
-        with full_precision(luma):
-            return self.wiener(single(luma), estimate)
-
     def _restore(self, x: Tensor, luma: Tensor, estimate: Estimate) -> Tensor:
-        changes = self._changes(luma, estimate)
+        with full_precision(x):
+            changes = self.wiener(single(luma), estimate)
         own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
         trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
         return x + own[:, :3] + trusted
