@@ -109,13 +109,13 @@ def cut_windows(x: Tensor, side: int) -> Tensor:
     return x.permute(0, 2, 4, 1, 3, 5)
 
 
-def cut_apart(x: Tensor, side: int, mirrored: bool = False) -> Tensor:
+def cut_apart(x: Tensor, side: int) -> Tensor:
     """N×C×H×W, sides multiples of side/2 → N×⌈H/side⌉×⌈W/side⌉×C×side×side, side by side.
 
-    The last ones are filled up, with zeros or with what lies before the edge, mirrored.
+    The last ones are filled up with zeros.
     """
     hop = side // 2
-    x = F.pad(x, (0, hop, 0, hop), mode="reflect" if mirrored else "constant")
+    x = F.pad(x, (0, hop, 0, hop))
     batch, channels, height, width = x.shape
     rows, columns = height // side, width // side
     x = x[:, :, : rows * side, : columns * side]
@@ -188,9 +188,3 @@ def slopes(x: Tensor) -> Tensor:
     right = F.pad(x[..., :, 1:] - x[..., :, :-1], (0, 1))
     below = F.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
     return torch.cat([right, below], 1)
-
-
-def slope_powers(side: int) -> Tensor:
-    """side×(side/2+1): what a transform's powers grow by when `slopes` are taken."""
-    rows = torch.sin(math.pi / side * torch.arange(side)) ** 2
-    return 4 * (rows[:, None] + rows[None, : side // 2 + 1])

@@ -28,7 +28,6 @@ from unblur.models.fourier import (
     full_precision,
     join_windows,
     single,
-    slope_powers,
     spread,
     with_border,
 )
@@ -67,7 +66,9 @@ class WienerFilter(nn.Module):
         before = fade(window, 0.125)
         self.register_buffer("before", before, persistent=False)
         self.register_buffer("behind", fade(window, 0.5) / before, persistent=False)
-        self.register_buffer("slope", slope_powers(window) + 1e-4, persistent=False)
+        rows = torch.sin(math.pi / window * torch.arange(window)) ** 2
+        slope = 4 * (rows[:, None] + rows[None, : window // 2 + 1]) + 1e-4
+        self.register_buffer("slope", slope, persistent=False)
         twice = torch.full((window // 2 + 1,), 2.0)
         twice[0] = twice[-1] = 1.0  # frequencies of half a spectrum that stand for themselves
         self.register_buffer("twice", twice, persistent=False)
