@@ -321,7 +321,7 @@ def test_a_part_learns_alone_by_losses_of_its_own(recipe_file: Callable[..., Pat
     # On from there, with the estimator as it is.
     weights = ["--network.weights", str(run / "checkpoints" / "last.safetensors")]
     losses = {**changes, "losses": {"l1": 1.0}}
-    losses["network"] = {**changes["network"], "frozen": ["estimator", "second"]}  # type: ignore[dict-item]
+    losses["network"] = {**changes["network"], "frozen": ["estimator"]}  # type: ignore[dict-item]
     again = train(read_recipe(recipe_file(**losses), ["--trainer.max_epochs", "1", *weights]))
     _, _, on = load_checkpoint(again / "checkpoints" / "last.safetensors")
     moved = {
@@ -330,7 +330,7 @@ def test_a_part_learns_alone_by_losses_of_its_own(recipe_file: Callable[..., Pat
         if not torch.equal(value, last.state_dict()[name])
     }
     assert moved == {"refiner"}
-    with pytest.raises(ConfigError, match="Valid: estimator, refiner, second, wiener"):
+    with pytest.raises(ConfigError, match="Valid: estimator, refiner, wiener"):
         build_network(NetworkConfig("wiener_unet", LIGHT["wiener_unet"], frozen=["head"]))
 
 
