@@ -26,11 +26,7 @@ from unblur.models.fourier import (
     join_windows,
     spread,
 )
-from unblur.models.kernel_estimator import (
-    Estimate,
-    KernelEstimator,
-    kernel_distance,
-)
+from unblur.models.kernel_estimator import Estimate, KernelEstimator, kernel_distance
 from unblur.models.wiener_unet import WienerFilter
 
 KERNELS = {

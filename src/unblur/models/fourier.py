@@ -123,7 +123,7 @@ def cut_apart(x: Tensor, side: int) -> Tensor:
 
 
 def spread(windows: Tensor, rows: int, columns: int) -> Tensor:
-    """Of windows side by side, N×⌈rows/2⌉…×⌈columns/2⌉…×…, those that overlap by half.
+    """Of windows side by side, as `cut_apart` has them, the rows × columns that overlap by half.
 
     One that lies between two has their mean.
     """
