@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from tests.inference.test_deblurrer import random_network
 from tests.models.test_networks import LIGHT
 from unblur import Deblurrer
+from unblur.blur import convolve, defocus_kernel
 from unblur.inference import ModelCard
 from unblur.inference.describe import synthetic_photo
 from unblur.inference.export import export_model
+from unblur.inference.models import find_model
 from unblur.inference.orientations import ORIENTATIONS, Orientation
+from unblur.inference.runtimes import load_runtime
 from unblur.inference.survey import Survey
-from unblur.inference.tiles import Span
+from unblur.inference.tiles import Span, cut
 from unblur.models.checkpoint import save_checkpoint
 from unblur.padding import padded_length
 
@@ -54,9 +57,9 @@ def test_what_was_seen_is_told_in_place(orientation: Orientation) -> None:
     height, width = 64, 88
     picture = np.random.default_rng(0).random((1, 1, height, width), np.float32)
 
-    def cut(rows: Span, columns: Span) -> np.ndarray:
-        part = picture[:, :, rows.start : rows.stop, columns.start : columns.stop]
-        return orientation.turn(part)
+    def part(rows: Span, columns: Span) -> np.ndarray:
+        cut_out = picture[:, :, rows.start : rows.stop, columns.start : columns.stop]
+        return orientation.turn(cut_out)
 
     def see(tile: np.ndarray) -> np.ndarray:
         corners = tile[0, 0, ::8, ::8][: tile.shape[2] // 8 - 1, : tile.shape[3] // 8 - 1]
@@ -65,10 +68,10 @@ def test_what_was_seen_is_told_in_place(orientation: Orientation) -> None:
     survey = Survey(CARD, height, width, 40)
     assert len(survey.tiles) > 4
     for rows, columns in survey.tiles:
-        survey.note(rows, columns, orientation, see(cut(rows, columns)))
+        survey.note(rows, columns, orientation, see(part(rows, columns)))
     for rows, columns in ((Span(0, 64), Span(0, 88)), (Span(8, 40), Span(48, 80))):
         told = survey.of(rows, columns, orientation)
-        assert np.array_equal(told, see(cut(rows, columns)))
+        assert np.array_equal(told, see(part(rows, columns)))
 
 
 @settings(max_examples=20, deadline=None)
@@ -108,3 +111,33 @@ def test_tiles_are_told_of_the_whole_photo(exported: Path, runtime: str, best: b
     assert np.abs(whole - tiled).mean() < 0.1 * np.abs(whole - photo).mean()
     reference = Deblurrer(exported, runtime="onnxruntime", tile=256, best=best)
     assert np.abs(reference.restore_pixels(photo) - tiled).max() < 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("radius", [0, 3])
+def test_tiles_that_are_told_the_same_agree(real_photo: np.ndarray, radius: float) -> None:
+    """What a survey says of the windows at the edges of its parts is not quite what it says of the
+    whole photo; to what is told, tiles add no more than the card's overlap allows."""
+    photo = real_photo[:1340, :2040].astype(np.float32) / np.float32(255)
+    if radius:
+        photo = convolve(photo, defocus_kernel(radius)).clip(0, 1).astype(np.float32)
+    height, width = photo.shape[:2]
+    runtime = load_runtime(find_model("base"), "onnxruntime", "cpu", None)
+    card = runtime.card
+    spans = [
+        Span(0, padded_length(side, card.size_multiple, card.min_size)) for side in (height, width)
+    ]
+
+    def batch(rows: Span, columns: Span) -> np.ndarray:
+        return np.ascontiguousarray(cut(photo, rows, columns).transpose(2, 0, 1))[None]
+
+    survey, upright = Survey(card, height, width, card.tile), ORIENTATIONS[0]
+    assert len(survey.tiles) > 1
+    for part in survey.tiles:
+        survey.note(*part, upright, runtime.survey(batch(*part)))
+    whole = runtime.run(batch(*spans), survey.of(*spans, upright))[0]
+    whole = whole[0].transpose(1, 2, 0)[:height, :width].clip(0, 1)
+    tiled = Deblurrer("base", runtime="onnxruntime").restore_pixels(photo)
+    difference = np.abs(whole - tiled) * 255
+    assert 0 < np.quantile(difference, 0.999) < 0.25
+    assert difference.max() < 4
