@@ -167,6 +167,7 @@ def candidate(
         "data.stages": [],
         # In so few steps more is learned by it than by the loss of the recipe.
         "losses": {"charbonnier": {"weight": 1.0, "epsilon": 1e-3}},
+        "optimizer.full_rate_inputs": None,
         "trainer.gradient_clip": 5.0,
         "data.workers": 0,
         "data.epoch_length": BATCH * steps,

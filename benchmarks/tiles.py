@@ -16,6 +16,7 @@ from unblur.blur import blur_photo, defocus_kernel
 from unblur.imaging import read_photo
 from unblur.inference import Deblurrer
 from unblur.inference.runtimes import Runtime
+from unblur.padding import padded_length
 
 
 class OwnStatistics:
@@ -58,15 +59,17 @@ def main() -> None:
     if not args.as_is:
         photo = blur_photo(photo, defocus_kernel(3))
     height, width = photo.shape[:2]
-    whole = Deblurrer(args.model, tile=max(height, width) + 64).restore_pixels(photo)
     deblurrer = Deblurrer(args.model, tile=args.tile)
+    card = deblurrer.card
+    side = padded_length(max(height, width), card.size_multiple, card.min_size)
+    whole = Deblurrer(args.model, tile=side).restore_pixels(photo)
     print(
         f"{args.photo.name} {width}×{height}, tiles of {deblurrer.tile}, "
-        f"overlap {deblurrer.card.overlap}, {deblurrer.card.statistics} statistics; "
+        f"overlap {card.overlap}, {card.statistics} statistics; "
         f"the model changes it by {np.abs(whole - photo).mean() * 255:.2f} on average"
     )
     report("in tiles", deblurrer.restore_pixels(photo), whole)
-    if deblurrer.card.statistics or deblurrer.card.survey:
+    if card.statistics or card.survey:
         deblurrer._runtime = OwnStatistics(deblurrer._runtime)
         report("tiles that know nothing of others", deblurrer.restore_pixels(photo), whole)
 

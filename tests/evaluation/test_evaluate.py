@@ -254,7 +254,8 @@ def test_the_same_numbers_everywhere(
     blur = "gaussian:sigma=1.5"
     common = ["--data", f"sharp:{photos}", "--blur", blur, "--threads", 1]
     result = unblur(
-        "evaluate", "--model", weights, *common, "--split", folder / "split.json",
+        "evaluate", "--model", weights, *common, "--root", tmp_path,
+        "--split", os.path.relpath(folder / "split.json"),  # from here, not from the root
         "--protocol", "center-crop:64", "-o", tmp_path / "val",
     )  # fmt: skip
     assert result.exit_code == 0, result.output

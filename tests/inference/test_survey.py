@@ -14,7 +14,7 @@ from tests.inference.test_deblurrer import random_network
 from tests.models.test_networks import LIGHT
 from unblur import Deblurrer
 from unblur.blur import convolve, defocus_kernel
-from unblur.inference import ModelCard
+from unblur.inference import ModelCard, ModelError
 from unblur.inference.describe import synthetic_photo
 from unblur.inference.export import export_model
 from unblur.inference.models import find_model
@@ -72,6 +72,12 @@ def test_what_was_seen_is_told_in_place(orientation: Orientation) -> None:
     for rows, columns in ((Span(0, 64), Span(0, 88)), (Span(8, 40), Span(48, 80))):
         told = survey.of(rows, columns, orientation)
         assert np.array_equal(told, see(part(rows, columns)))
+
+
+def test_notes_of_another_size_are_refused() -> None:
+    survey = Survey(CARD, 64, 88, 40)
+    with pytest.raises(ModelError, match="the model is unusable"):
+        survey.note(*survey.tiles[0], ORIENTATIONS[0], np.zeros((1, 2, 2, 3), np.float32))
 
 
 @settings(max_examples=20, deadline=None)

@@ -184,6 +184,8 @@ def test_it_begins_as_the_network_that_it_grows_out_of() -> None:
     image = torch.rand(1, 3, 64, 96)  # which both accept as it is
     with torch.no_grad():
         assert torch.allclose(grown(image), trained(image), atol=1e-5)
+    with pytest.raises(ConfigError, match="trained with confidence"):
+        grown.begin_with(create_model("unshuffle_unet", confidence=True, **small))  # type: ignore[operator]
     with pytest.raises(ConfigError, match="was trained with more"):
         grown.begin_with(create_model("unshuffle_unet", **{**small, "widths": [8, 12]}))  # type: ignore[operator]
 

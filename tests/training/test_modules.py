@@ -147,6 +147,12 @@ def test_silent_channels_begin_anew() -> None:
     share = (torch.cat(features)[:, 2:5] > 0).float().mean((0, 2, 3))
     assert ((share > 0.3) & (share < 0.7)).all()
     assert (block.conv2.weight.grad[:, 2:5].abs().amax((0, 2, 3)) > 0).all()
+    with torch.no_grad():
+        block.conv1.bias[2:5] = -100
+    frozen = copy.deepcopy(network)
+    frozen.encoders.requires_grad_(False)
+    revive_silent_channels(frozen, images)
+    assert torch.equal(frozen.encoders[1][0].conv1.weight, block.conv1.weight)
     with pytest.raises(ConfigError, match="is for networks of plain residual blocks"):
         revive_silent_channels(create_model("unet16", width=4), images)
 

@@ -184,6 +184,9 @@ def test_quick_keeps_the_shape() -> None:
         assert (short.trainer.max_steps or 0) <= 2000
     explicit = read_recipe(FOLDER / "gopro_light_unet.yaml", ["--data.crop", "64"], quickly=True)
     assert explicit.data.crop == 64
+    # Smaller crops would be filled up with their mirror image.
+    windows = read_recipe(FOLDER / "shipped_base.yaml", quickly=True).data
+    assert windows.crop == windows.val_crop == 256
 
 
 @pytest.mark.parametrize(
@@ -207,6 +210,8 @@ def test_quick_keeps_the_shape() -> None:
         (["--data.blur", "null"], "no blurred partner"),
         (["--network.weights", "/nowhere.pt"], "no such model file"),
         (["--network.revive", "true"], "network.revive is for networks of plain residual blocks"),
+        (["--network.frozen", "['']"], "nothing of the network is left"),
+        (["--data.val", "sharp:.", "--data.val_subset", "test"], "has no subset test"),
         (["--optimizer.full_rate_inputs", "0"], "full_rate_inputs must be at least 1, got 0"),
         (["--data.split.file", "/nowhere.json"], "cannot be read"),
         (["--trainer.max_epochs", "0"], "at least 1"),
@@ -330,8 +335,33 @@ def test_a_part_learns_alone_by_losses_of_its_own(recipe_file: Callable[..., Pat
         if not torch.equal(value, last.state_dict()[name])
     }
     assert moved == {"refiner"}
+    only_own = {**changes, "network": losses["network"]}
+    with pytest.raises(TrainingError, match="do not depend on what is not frozen"):
+        train(read_recipe(recipe_file(**only_own)))
+    with pytest.raises(ConfigError, match="needs a loss of images"):
+        train(read_recipe(recipe_file(**changes, adversarial={"critic_steps": 1})))
+    with pytest.raises(ConfigError, match="trained by more than what it returns"):
+        train(read_recipe(recipe_file(**changes), ["--network.compile", "true"]))
     with pytest.raises(ConfigError, match="Valid: estimator, refiner, wiener"):
         build_network(NetworkConfig("wiener_unet", LIGHT["wiener_unet"], frozen=["head"]))
+
+
+def test_what_is_frozen_stays_as_it_is(recipe_file: Callable[..., Path]) -> None:
+    """Statistics of batches, too."""
+    network = {"name": "rednet30", "options": {"width": 4}, "frozen": ["encoder", "encoder_norms"]}
+    torch.manual_seed(0)
+    first = create_model("rednet30", width=4)
+    weights = recipe_file().with_suffix(".safetensors")
+    save_checkpoint(weights, "rednet30", {"width": 4}, first)
+    network["weights"] = str(weights)
+    run = train(read_recipe(recipe_file(network=network), ["--trainer.max_epochs", "1"]))
+    _, _, last = load_checkpoint(run / "checkpoints" / "last.safetensors")
+    moved = {
+        name.split(".")[0]
+        for name, value in last.state_dict().items()
+        if not torch.equal(value, first.state_dict()[name])
+    }
+    assert moved == {"decoder", "decoder_norms", "output"}
 
 
 def test_fine_tuning_begins_with_the_weights(recipe_file: Callable[..., Path]) -> None:

@@ -259,7 +259,8 @@ def evaluate(
             models.append(ModelSpec(path, restored=True, name=name))
         specs = parse_sets(
             data, blur, suite, count, each=each, reblur=reblur, subset=subset,
-            sequences=tuple(sequence or ()), split=None if split is None else str(split),
+            sequences=tuple(sequence or ()),
+            split=None if split is None else str(split.expanduser().absolute()),
             resize=parse_pair(resize, "--resize", "256x448"), seed=seed,
         )  # fmt: skip
         sets = [open_set(spec, root, rules.patches) for spec in specs]

@@ -37,8 +37,8 @@ class Deblurrer:
     runtime: "auto", "onnxruntime", "openvino", "openvino-bf16" or "torch" (for checkpoints).
     device: "auto", "cpu", "cuda", "mps", or one that `unblur info` lists.
     tile: tiles have at most as many pixels as a square of this side; None leaves it to the model's
-        card. At less than about 3½ times the card's overlap they overlap less, and may differ a
-        little at their seams.
+        card. At less than 3 of its overlaps and 4 of its size multiples they overlap less, and may
+        differ a little at their seams.
     threads: processor threads for one photo; None leaves it to the runtime.
     best: restore every tile in its 8 orientations and take the mean, which gains a little and takes
         8 times as long ("geometric self-ensemble", B. Lim et al., CVPRW 2017).

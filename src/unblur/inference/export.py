@@ -26,7 +26,7 @@ from unblur.models.checkpoint import filled_network
 from unblur.models.deploy import DeployedModel
 from unblur.registry import unknown
 
-# Odd, uneven sizes: none is the one that the graph was traced with.
+# Odd, uneven sizes beyond the least: none is the one that the graph was traced with.
 CHECKED_SIZES = ((67, 131), (129, 65), (33, 200))
 # The largest difference from PyTorch. In int8 its root mean square, of that of what the network
 # changes, or of white where it changes next to nothing.
@@ -153,6 +153,7 @@ def check(deployed: DeployedModel, runtime: OnnxRuntime) -> None:
     card = runtime.card
     exact = card.arithmetic == "float32"
     for height, width in CHECKED_SIZES:
+        height, width = height + card.min_size - 1, width + card.min_size - 1
         photo = pad_to_multiple(synthetic_photo(height, width), card.size_multiple, card.min_size)
         batch = torch.cat([photo, photo.flip(-1)])
         statistics = torch.full((1, card.statistics), 0.5) if card.statistics else None

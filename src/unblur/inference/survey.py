@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unblur.inference.card import ModelCard
+from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.orientations import Orientation
 from unblur.inference.tiles import Array, Span
 from unblur.padding import padded_length, window_count
@@ -21,6 +21,7 @@ class Survey:
     """
 
     def __init__(self, card: ModelCard, height: int, width: int, tile: int) -> None:
+        self._name = card.name
         self._window, self._hop, self._size = card.min_size, card.size_multiple, card.survey
         rows, columns = (self._spans(length, tile) for length in (height, width))
         self.tiles = [(row, column) for row in rows for column in columns]
@@ -29,10 +30,19 @@ class Survey:
         self._notes: dict[Orientation, Array] = {}
 
     def note(self, rows: Span, columns: Span, orientation: Orientation, seen: Array) -> None:
-        """Write down what was seen of the tile, 1×rows×columns×S, when it was laid like this."""
+        """Write down what was seen of the tile, 1×rows×columns×S, when it was laid like this.
+
+        Raises ModelError.
+        """
         notes = self._notes.setdefault(orientation, np.empty(self._shape, np.float32))
         place = self._windows(rows), self._windows(columns)
-        notes[:, *place] = orientation.turn_back(seen, _DOWN_AND_RIGHT)
+        noted, expected = orientation.turn_back(seen, _DOWN_AND_RIGHT), notes[:, *place].shape
+        if noted.shape != expected:
+            raise ModelError(
+                f"{self._name}: noted {noted.shape} of its windows instead of {expected}; the "
+                "model is unusable"
+            )
+        notes[:, *place] = noted
 
     def of(self, rows: Span, columns: Span, orientation: Orientation) -> Array:
         """What was seen of the windows of a part, for when it is restored as it lies like this."""

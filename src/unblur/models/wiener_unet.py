@@ -179,6 +179,8 @@ class WienerUNet(SurveyingModel):
         """Take the weights of a `wiener_unet`, or let the refiner grow out of an `unshuffle_unet`:
         it then restores just as that one does. Raises ConfigError."""
         if isinstance(trained, UnshuffleUNet):
+            if trained.confidence:
+                raise ConfigError("was trained with confidence, which wiener_unet has not")
             self.refiner.grow_out_of(trained)
         else:
             super().begin_with(trained)

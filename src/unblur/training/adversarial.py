@@ -39,6 +39,11 @@ class AdversarialModule(RestorationModule):
         super().__init__(recipe, network, steps, epoch_ends)
         if recipe.adversarial is None:
             raise ConfigError("an adversarial training needs the section `adversarial`")
+        if self.loss is None:
+            raise ConfigError(
+                "an adversarial training needs a loss of images: with "
+                f"{' and '.join(self.own_losses)} alone, {recipe.network.name} restores none"
+            )
         self.settings = recipe.adversarial
         self.critic = create_model(self.settings.critic)
         self.critic_updates = 0
@@ -61,7 +66,7 @@ class AdversarialModule(RestorationModule):
         optimizer, critic_optimizer = cast(list[Any], self.optimizers())
         blurred, sharp = self.batch_images(batch)
         with torch.no_grad():
-            restored = self.network(blurred)
+            restored = self._run_network(blurred)
         critic_loss = self._critic_loss(sharp, restored)
         self._step(critic_optimizer, critic_loss)
         self.critic_updates += 1

@@ -21,7 +21,7 @@ from unblur.training.data import RestorationData
 from unblur.training.errors import TrainingError
 from unblur.training.restoration import RestorationModule
 
-_MOST_NAMES = 20_000  # of sequences that weights remember
+_MOST_NAMES = 100_000  # of sequences that weights remember; of more, they do not know any
 _KEPT = 2  # newest checkpoints of a run, so that a damaged one has a predecessor
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 
@@ -215,15 +215,16 @@ class Checkpoints(Checkpoint):
 
     def _write_weights(self, module: RestorationModule, path: Path, psnr: float | None) -> None:
         network, split = module.recipe.network, self.data.pairs.split
+        seen = None
+        if self.before is not None:
+            seen = sorted({*self.data.pairs.trained_on, *self.before})
         training = {
             "recipe": module.recipe.name,
             "steps": module.optimizer_steps,
             "val_psnr": psnr,
             "split": None if split is None else split.digest,
             # So that an evaluation can tell on its own what of its data was trained on.
-            "trained_on": None
-            if self.before is None
-            else sorted({*self.data.pairs.trained_on, *self.before})[:_MOST_NAMES],
+            "trained_on": None if seen is None or len(seen) > _MOST_NAMES else seen,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -60,7 +60,7 @@ class DataConfig:
 
     train: `layout:path`, or a list of parts as in a `mix` file. root: what relative paths in train
         and val start from. val: another data set, or list, to validate on, instead of a split.
-    subset: only the pairs of this subset, such as train.
+    subset: only the pairs of this subset of train, such as train. val_subset: of val.
     blur: preset, file, spec or list of steps for images without a blurred partner. val_blur: for
         validation; the same by default. reblur: blur the sharp images of pairs too.
     resize: height and width of all images. patches: rows and columns to cut each into.
@@ -76,6 +76,7 @@ class DataConfig:
     root: str = "."
     val: str | list[dict[str, Any]] | None = None
     subset: str | None = None
+    val_subset: str | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
     blur: str | list[Any] | None = None
     val_blur: str | list[Any] | None = None
@@ -146,7 +147,7 @@ class AdversarialConfig:
     """WGAN-GP. critic: its architecture. weight: of −critic(restored) beside the losses.
 
     penalty: of the critic's gradient. critic_steps: for each step of the network.
-    lr, betas: of the critic's Adam; those of the network's optimizer by default.
+    lr: of the critic's optimizer, which is otherwise the network's; that one's by default.
     """
 
     critic: str = "patchgan_critic"

@@ -62,9 +62,9 @@ def prepare_pairs(config: DataConfig) -> Prepared:
     """Open, check and split the data sets of a recipe. Raises DataError and ConfigError."""
     if not config.train:
         raise ConfigError("name the data to train on with --data.train layout:path")
-    dataset = _opened(config, config.train)
+    dataset = _opened(config, config.train, config.subset)
     if config.val is not None:
-        other = _opened(config, config.val)
+        other = _opened(config, config.val, config.val_subset)
         leak = leak_of(dict.fromkeys(other.sequences, 1), dataset.sequences)
         if leak.sequences:
             raise DataError(
@@ -84,12 +84,12 @@ def prepare_pairs(config: DataConfig) -> Prepared:
     return Prepared(split.part(dataset, "train"), split.part(dataset, "val"), split)
 
 
-def _opened(config: DataConfig, spec: str | list[dict[str, Any]]) -> Dataset:
+def _opened(config: DataConfig, spec: str | list[dict[str, Any]], subset: str | None) -> Dataset:
     dataset = require_healthy(open_dataset(spec, Path(config.root).expanduser()))
-    if config.subset is not None:
-        pairs = tuple(pair for pair in dataset.pairs if pair.subset == config.subset)
+    if subset is not None:
+        pairs = tuple(pair for pair in dataset.pairs if pair.subset == subset)
         if not pairs:
-            raise DataError(f"{dataset.spec}: has no subset {config.subset}")
+            raise DataError(f"{dataset.spec}: has no subset {subset}")
         dataset = replace(dataset, pairs=pairs)
     if config.reblur:
         dataset = without_blurred(dataset)

@@ -15,8 +15,9 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
 from unblur.files import atomic_path
-from unblur.models import create_model
+from unblur.models import RestorationModel, create_model
 from unblur.models.analysis import summarize
+from unblur.padding import padded_length
 from unblur.registry import ConfigError, unknown
 from unblur.training.config import Recipe
 from unblur.yaml_files import read_yaml
@@ -135,6 +136,9 @@ def quick(recipe: Recipe) -> Recipe:
     passes = 3.0  # the backward pass costs twice the forward one
     if recipe.adversarial is not None:
         passes += recipe.adversarial.critic_steps
+    multiple, least = 1, 1
+    if isinstance(network, RestorationModel):
+        multiple, least = network.size_multiple, network.min_size
     macs = passes * summarize(network, with_field=False).macs_per_pixel
     pixels = _QUICK_MACS / macs / _ENOUGH_STEPS  # of a step
     crop, resize = data.crop, data.resize
@@ -146,11 +150,13 @@ def quick(recipe: Recipe) -> Recipe:
         area = resize[0] * resize[1]
     else:
         side = 32 * int(math.sqrt(pixels / 4) // 32)
-        crop = min(crop or _QUICK_CROP, _QUICK_CROP, max(side, _QUICK_SIDE))
+        # What the network fills up with a mirror image costs as much and teaches nothing.
+        longest = max(_QUICK_CROP, least)
+        crop = min(crop or longest, longest, max(side, _QUICK_SIDE, least))
         if resize and data.patches:
             crop = min(crop, *(length // n for length, n in zip(resize, data.patches, strict=True)))
-        batch = min(data.batch_size, 16, max(2, int(pixels / crop**2)))
-        area = crop**2
+        area = padded_length(crop, multiple, least) ** 2
+        batch = min(data.batch_size, 16, max(2, int(pixels / area)))
     batches_a_step = 1 if recipe.adversarial is None else recipe.adversarial.critic_steps
     affordable = int(_QUICK_MACS / (macs * area * batch))
     steps = min(trainer.max_steps or _QUICK_STEPS, _QUICK_STEPS, max(affordable, 40))
@@ -163,7 +169,9 @@ def quick(recipe: Recipe) -> Recipe:
         data=dataclasses.replace(
             data,
             crop=crop,
-            val_crop=None if crop is None else min(data.val_crop or crop, 2 * _QUICK_CROP),
+            val_crop=None
+            if crop is None
+            else min(data.val_crop or crop, max(2 * _QUICK_CROP, least)),
             resize=resize,
             batch_size=batch,
             epoch_length=max(1, steps // epochs) * batch * batches_a_step,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -41,10 +41,9 @@ def build_network(config: NetworkConfig) -> RestorationModel:
         except ConfigError as error:
             raise ConfigError(f"{config.weights}: {error} ({options})") from error
     for section in config.frozen:
-        part = dict(network.named_children()).get(section)
-        if part is None:
-            raise unknown("section of network.frozen", section, dict(network.named_children()))
-        part.requires_grad_(False)
+        _freeze(network, section)
+    if not any(weights.requires_grad for weights in network.parameters()):
+        raise ConfigError("network.frozen: nothing of the network is left to be trained")
     parameters = count_parameters(network)
     if config.max_parameters is not None and parameters > config.max_parameters:
         raise ConfigError(
@@ -52,6 +51,19 @@ def build_network(config: NetworkConfig) -> RestorationModel:
             f"{config.max_parameters:,} (network.max_parameters)"
         )
     return network
+
+
+def _freeze(network: RestorationModel, section: str) -> None:
+    """Keep a part, named as `unblur summary` does, as it is. Raises ConfigError."""
+    try:
+        part = network.get_submodule(section)
+    except AttributeError:
+        sections = dict(network.named_children())
+        raise unknown("section of network.frozen", section, sections) from None
+    part.requires_grad_(False)
+    for module in part.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()  # its running statistics stay, too
 
 
 def _trained_network(weights: str) -> tuple[str, dict[str, Any], RestorationModel]:
@@ -159,6 +171,11 @@ class RestorationModule(LightningModule):
         self.progress = (0, 0)
         self.terms: dict[str, Tensor] = {}
         self._broken: Tensor | bool = False
+        if recipe.network.compile and (self.own_losses or hasattr(network, "forward_scales")):
+            raise ConfigError(
+                f"network.compile: {recipe.network.name} is trained by more than what it returns, "
+                "which would not be compiled; leave it out"
+            )
         # Not an attribute like others, which would make it a second part of this module.
         compiled = torch.compile(self.network) if recipe.network.compile else self.network
         self.__dict__["_run_network"] = compiled
@@ -217,6 +234,8 @@ class RestorationModule(LightningModule):
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         blurred, sharp = self.batch_images(batch)
         restored, loss, terms = self.restore_and_compare(blurred, sharp)
+        if not loss.requires_grad:
+            raise TrainingError("network.frozen: the losses do not depend on what is not frozen")
         self.remember(restored, blurred, sharp, {"loss": loss.detach(), **terms})
         return loss
 

@@ -21,7 +21,11 @@ def revive_silent_channels(network: nn.Module, images: Sequence[Tensor]) -> tupl
     """
     blocks = residual_blocks(network, "network.revive")
     seen = look(network, blocks, images)
-    silent = [each.largest <= 0 for each in seen]
+    silent = [
+        # Frozen ones could not learn what to do with them.
+        (each.largest <= 0) & block.conv1.weight.requires_grad
+        for block, each in zip(blocks, seen, strict=True)
+    ]
     with torch.no_grad():
         for block, which in zip(blocks, silent, strict=True):
             first, second = block.conv1.weight, block.conv2.weight

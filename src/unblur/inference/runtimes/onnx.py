@@ -97,6 +97,13 @@ def survey_feeds(card: ModelCard, batch: Array) -> dict[str, Any]:
     return {"blurred": _least(card), "surveyed": batch, "known": known, "windows": windows}
 
 
+def surveyed(card: ModelCard, outputs: list[Array]) -> Array:
+    """What a graph saw of each window. Raises ModelError for one that says nothing of it."""
+    if len(outputs) < 2:
+        raise ModelError(f"{card.name}: does not say what it sees, as its card has it")
+    return outputs[1]
+
+
 def _least(card: ModelCard) -> Array:
     """The smallest image that is accepted, of one window: a graph needs something to work on."""
     return np.zeros((1, 3, card.min_size, card.min_size), np.float32)
@@ -119,7 +126,7 @@ class OnnxRuntime:
         return restored, own[0] if own else None
 
     def survey(self, batch: Array) -> Array:
-        return self._outputs(survey_feeds(self.card, batch))[1]
+        return surveyed(self.card, self._outputs(survey_feeds(self.card, batch)))
 
     def _outputs(self, inputs: dict[str, Any]) -> list[Array]:
         try:

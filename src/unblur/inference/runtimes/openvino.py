@@ -10,7 +10,7 @@ from typing import Any
 from unblur.inference.card import ModelError
 from unblur.inference.runtimes.base import Array, first_line, run_failure
 from unblur.inference.runtimes.choice import BF16
-from unblur.inference.runtimes.onnx import feeds, read_card, survey_feeds
+from unblur.inference.runtimes.onnx import feeds, read_card, survey_feeds, surveyed
 
 
 @cache
@@ -71,7 +71,7 @@ class OpenVinoRuntime:
         return restored, own[0] if own else None
 
     def survey(self, batch: Array) -> Array:
-        return self._outputs(survey_feeds(self.card, batch))[1]
+        return surveyed(self.card, self._outputs(survey_feeds(self.card, batch)))
 
     def _outputs(self, inputs: dict[str, Any]) -> list[Array]:
         request = self._model.create_infer_request()
