@@ -190,7 +190,7 @@ def test_wgan_generators_stay_in_their_range() -> None:
 
 
 def test_ms_deblur_net_gives_three_scales() -> None:
-    scales = create_model("ms_deblur_net", num_blocks=1).forward_scales(torch.rand(1, 3, 32, 48))
+    scales = create_model("ms_deblur_net", num_blocks=1).scales(torch.rand(1, 3, 32, 48))
     assert [tuple(scale.shape[-2:]) for scale in scales] == [(8, 12), (16, 24), (32, 48)]
 
 

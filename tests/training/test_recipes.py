@@ -211,7 +211,7 @@ def test_quick_keeps_the_shape() -> None:
         (["--network.weights", "/nowhere.pt"], "no such model file"),
         (["--network.revive", "true"], "network.revive is for networks of plain residual blocks"),
         (["--network.frozen", "['']"], "nothing of the network is left"),
-        (["--data.val", "sharp:.", "--data.val_subset", "test"], "has no subset test"),
+        (["--data.val", "sharp:.", "--data.val_subset", "test"], "unknown subset of sharp"),
         (["--optimizer.full_rate_inputs", "0"], "full_rate_inputs must be at least 1, got 0"),
         (["--data.split.file", "/nowhere.json"], "cannot be read"),
         (["--trainer.max_epochs", "0"], "at least 1"),

@@ -54,8 +54,9 @@ def benchmark(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME",
             help="onnxruntime, openvino, openvino-bf16 or torch; repeatable. Default: all that are "
-            "installed."
+            "installed.",
         ),
     ] = None,
     data: DataOption = None,

@@ -40,7 +40,8 @@ BlurOption = Annotated[
     list[str] | None,
     typer.Option(
         "--blur",
-        help=f"For images without a blurred partner: {BLUR_HELP} Repeatable: each makes a set.",
+        metavar="BLUR",
+        help="Of images without a blurred partner, each makes a set; repeatable. " + BLUR_HELP,
     ),
 ]
 SuiteOption = Annotated[
@@ -50,7 +51,7 @@ CountOption = Annotated[
     int | None, typer.Option(min=1, help="At most so many images of a set, evenly spread.")
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="Processor threads.", show_default="all")
+    int | None, typer.Option(min=1, help="Processor threads. Default: all cores.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 RootOption = Annotated[Path, typer.Option(help="What relative paths of data start from.")]
@@ -197,7 +198,8 @@ def evaluate(
     ] = False,
     subset: Annotated[str | None, typer.Option(help="Only this subset, such as test.")] = None,
     sequence: Annotated[
-        list[str] | None, typer.Option(help="Only this sequence; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this sequence; repeatable."),
     ] = None,
     split: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Only the validation of a split.")
@@ -207,7 +209,9 @@ def evaluate(
     ] = False,
     resize: Annotated[str | None, typer.Option(metavar="HxW", help="First resize to this.")] = None,
     count: CountOption = None,
-    seed: Annotated[int | None, typer.Option(help="Of the blur.", show_default="42")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the blur. Default: 42.", show_default=False)
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(

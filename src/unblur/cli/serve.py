@@ -21,7 +21,10 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A name or file; repeatable, the first is the default. Default: all."),
+        typer.Option(
+            metavar="MODEL",
+            help="A name or file; repeatable, the first is the default. Default: all.",
+        ),
     ] = None,
     api_key: Annotated[
         str | None,

@@ -22,6 +22,7 @@ def summary(
     Sections, parameters, multiply-accumulates per megapixel, receptive field.
     """
     with network_errors_for_people():
+        from unblur.models import RestorationModel
         from unblur.models.analysis import separable_cost, summarize
 
         name, options, model = build_network(network, settings)
@@ -61,7 +62,7 @@ def summary(
         console.print(f"with BatchNorm's running statistics, as Keras counts: {total:,}")
     if result.receptive_field:
         console.print(f"receptive field: {result.receptive_field}×{result.receptive_field} pixels")
-    elif result.receptive_field is None and hasattr(model, "restore"):
+    elif result.receptive_field is None and isinstance(model, RestorationModel):
         console.print("receptive field: the whole image")
     if separable:
         console.print(

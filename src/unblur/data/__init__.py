@@ -20,7 +20,14 @@ from unblur.data.splits import (
     select_frames,
     write_split,
 )
-from unblur.data.transforms import averaged, in_patches, of_sequences, resized, without_blurred
+from unblur.data.transforms import (
+    averaged,
+    in_patches,
+    of_sequences,
+    of_subset,
+    resized,
+    without_blurred,
+)
 
 __all__ = [
     "LAYOUTS",
@@ -46,6 +53,7 @@ __all__ = [
     "leak_of",
     "make_split",
     "of_sequences",
+    "of_subset",
     "open_dataset",
     "prepare",
     "read_split",

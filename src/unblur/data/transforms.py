@@ -60,6 +60,15 @@ def without_blurred(dataset: Dataset) -> Dataset:
     return replace(dataset, pairs=tuple(pairs))
 
 
+def of_subset(dataset: Dataset, name: str) -> Dataset:
+    """Only this part of its authors' split, such as train. Raises ConfigError."""
+    pairs = tuple(pair for pair in dataset.pairs if pair.subset == name)
+    if not pairs:
+        known = {pair.subset for pair in dataset.pairs if pair.subset}
+        raise unknown(f"subset of {dataset.spec}", name, known)
+    return replace(dataset, pairs=pairs)
+
+
 def of_sequences(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Only these sequences; the last part of a name will do. Raises ConfigError."""
     known = {pair.sequence for pair in dataset.pairs}

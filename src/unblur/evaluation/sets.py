@@ -20,6 +20,7 @@ from unblur.data import (
     averaged,
     in_patches,
     of_sequences,
+    of_subset,
     open_dataset,
     read_split,
     resized,
@@ -133,10 +134,7 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
     """
     dataset = open_dataset(spec.data, root)
     if spec.subset is not None:
-        subsets = {pair.subset for pair in dataset.pairs}
-        if spec.subset not in subsets:
-            raise unknown(f"subset of {dataset.spec}", spec.subset, filter(None, subsets))
-        dataset = replace(dataset, pairs=tuple(p for p in dataset.pairs if p.subset == spec.subset))
+        dataset = of_subset(dataset, spec.subset)
     if spec.sequences:
         dataset = of_sequences(dataset, spec.sequences)
     if spec.split is not None:

@@ -77,6 +77,17 @@ class RestorationModel(nn.Module):
         return self.restore(self.padded(x))[..., :height, :width]
 
 
+class MultiScaleModel(RestorationModel):
+    """A network that restores smaller images on the way, which are trained with sharp ones too."""
+
+    def scales(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What is restored of a batch whose size is accepted: the smallest first, its own last."""
+        raise NotImplementedError
+
+    def restore(self, x: Tensor) -> Tensor:
+        return self.scales(x)[-1]
+
+
 class SurveyingModel(RestorationModel):
     """A network that looks at a photo before it restores it, from as far as it needs to.
 

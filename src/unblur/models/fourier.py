@@ -51,15 +51,14 @@ class WindowTransform(nn.Module):
         half = frequencies // 2 + 1
         turns = torch.outer(torch.arange(frequencies), positions)
         angles = 2 * math.pi / frequencies * turns
-        twice = torch.full((half, 1), 2.0, dtype=torch.float64)
-        twice[0] = twice[-1] = 1.0  # frequencies that stand for themselves alone
+        shares = half_spectrum_shares(frequencies)[:, None] / frequencies**2
         matrices = {
             "cosine": angles.cos(),
             "sine": angles.sin(),
             "half_cosine": angles[:half].cos().T,
             "half_sine": angles[:half].sin().T,
-            "back_cosine": angles[:half].cos() * twice / frequencies**2,
-            "back_sine": angles[:half].sin() * twice / frequencies**2,
+            "back_cosine": angles[:half].cos() * shares,
+            "back_sine": angles[:half].sin() * shares,
         }
         for name, matrix in matrices.items():
             self.register_buffer(name, matrix.float().contiguous(), persistent=False)
@@ -87,6 +86,13 @@ class WindowTransform(nn.Module):
 
 def _moved(period: Tensor, by: int) -> Tensor:
     return period.roll((by, by), (-2, -1)) if by else period
+
+
+def half_spectrum_shares(frequencies: int) -> Tensor:
+    """Of an even number of frequencies, how many each column of half a spectrum stands for."""
+    shares = torch.full((frequencies // 2 + 1,), 2.0, dtype=torch.float64)
+    shares[0] = shares[-1] = 1.0
+    return shares
 
 
 def cross(first: Spectrum, second: Spectrum) -> Spectrum:

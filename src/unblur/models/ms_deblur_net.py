@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unblur.models.base import RestorationModel, pad_to_multiple
+from unblur.models.base import MultiScaleModel
 from unblur.models.initial import copy_image, damp
 from unblur.models.registry import register
 
@@ -40,7 +40,7 @@ class Branch(nn.Sequential):
 
 
 @register("ms_deblur_net")
-class MSDeblurNet(RestorationModel):
+class MSDeblurNet(MultiScaleModel):
     """Three branches at 1/4, 1/2 and 1/1; each coarser output is upsampled into the next one.
 
     After S. Nah et al., "Deep multi-scale convolutional neural network for dynamic scene
@@ -62,17 +62,10 @@ class MSDeblurNet(RestorationModel):
         self.fine = Branch(61 + 3, num_blocks)
 
     def scales(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Restored images at 1/4, 1/2 and 1/1 of a batch whose size is a multiple of four."""
+        """Restored images at 1/4, 1/2 and 1/1."""
         half = F.avg_pool2d(x, 2)
         quarter = F.avg_pool2d(half, 2)
         coarse = self.coarse(quarter)
         middle = self.middle(torch.cat([self.coarse_up(coarse), half], dim=1))
         fine = self.fine(torch.cat([self.middle_up(middle), x], dim=1))
         return coarse, middle, fine
-
-    def forward_scales(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All three outputs, for multi-scale losses; a size that is no multiple of 4 is padded."""
-        return self.scales(pad_to_multiple(x, self.size_multiple))
-
-    def restore(self, x: Tensor) -> Tensor:
-        return self.scales(x)[2]

@@ -26,6 +26,7 @@ from unblur.models.fourier import (
     cut_windows,
     fade,
     full_precision,
+    half_spectrum_shares,
     join_windows,
     single,
     spread,
@@ -54,7 +55,7 @@ class WienerFilter(nn.Module):
     before: Tensor
     behind: Tensor
     slope: Tensor
-    twice: Tensor
+    shares: Tensor
 
     def __init__(self, window: int, reach: int) -> None:
         super().__init__()
@@ -69,9 +70,8 @@ class WienerFilter(nn.Module):
         rows = torch.sin(math.pi / window * torch.arange(window)) ** 2
         slope = 4 * (rows[:, None] + rows[None, : window // 2 + 1]) + 1e-4
         self.register_buffer("slope", slope, persistent=False)
-        twice = torch.full((window // 2 + 1,), 2.0)
-        twice[0] = twice[-1] = 1.0  # frequencies of half a spectrum that stand for themselves
-        self.register_buffer("twice", twice, persistent=False)
+        shares = half_spectrum_shares(window).float()
+        self.register_buffer("shares", shares, persistent=False)
 
     def forward(self, luma: Tensor, estimate: Estimate) -> Tensor:
         hop = self.window // 2
@@ -94,7 +94,7 @@ class WienerFilter(nn.Module):
         least = (_UNCHANGED * self.window**2) ** 2
 
         def energy(real: Tensor, imaginary: Tensor) -> Tensor:
-            return ((real**2 + imaginary**2) * self.twice).sum((-2, -1)) + least
+            return ((real**2 + imaginary**2) * self.shares).sum((-2, -1)) + least
 
         after = energy(a * real - b * imaginary - c, a * imaginary + b * real - d)
         return 10 * torch.log10(after / energy(a - c, b - d))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from unblur.data import (
     in_patches,
     leak_of,
     make_split,
+    of_subset,
     open_dataset,
     read_split,
     require_healthy,
@@ -87,10 +88,7 @@ def prepare_pairs(config: DataConfig) -> Prepared:
 def _opened(config: DataConfig, spec: str | list[dict[str, Any]], subset: str | None) -> Dataset:
     dataset = require_healthy(open_dataset(spec, Path(config.root).expanduser()))
     if subset is not None:
-        pairs = tuple(pair for pair in dataset.pairs if pair.subset == subset)
-        if not pairs:
-            raise DataError(f"{dataset.spec}: has no subset {subset}")
-        dataset = replace(dataset, pairs=pairs)
+        dataset = of_subset(dataset, subset)
     if config.reblur:
         dataset = without_blurred(dataset)
     if config.blur is not None:

@@ -20,7 +20,7 @@ from unblur.losses import MultiScaleLoss, WeightedLoss
 from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
 from unblur.models.analysis import count_parameters
-from unblur.models.base import pad_to_multiple
+from unblur.models.base import MultiScaleModel
 from unblur.registry import ConfigError, unknown
 from unblur.training.config import NetworkConfig, Recipe
 from unblur.training.errors import TrainingError
@@ -171,7 +171,7 @@ class RestorationModule(LightningModule):
         self.progress = (0, 0)
         self.terms: dict[str, Tensor] = {}
         self._broken: Tensor | bool = False
-        if recipe.network.compile and (self.own_losses or hasattr(network, "forward_scales")):
+        if recipe.network.compile and (self.own_losses or isinstance(network, MultiScaleModel)):
             raise ConfigError(
                 f"network.compile: {recipe.network.name} is trained by more than what it returns, "
                 "which would not be compiled; leave it out"
@@ -214,12 +214,9 @@ class RestorationModule(LightningModule):
                 loss, terms = loss + weight * own[name], {**terms, name: own[name].detach()}
             return restored, loss, terms
         assert self.loss is not None  # noqa: S101
-        forward_scales = getattr(self.network, "forward_scales", None)
-        if forward_scales is not None:
-            scales = forward_scales(blurred)
-            # Sizes that are no multiple of the network's are padded in the same way.
-            padded = pad_to_multiple(sharp, self.network.size_multiple)
-            loss, terms = MultiScaleLoss(self.loss)(scales, padded)
+        if isinstance(self.network, MultiScaleModel):
+            scales = self.network.scales(self.network.padded(blurred))
+            loss, terms = MultiScaleLoss(self.loss)(scales, self.network.padded(sharp))
             return scales[-1][..., : sharp.shape[-2], : sharp.shape[-1]], loss, terms
         restored = self._run_network(blurred)
         loss, terms = self.loss(restored, sharp)

@@ -25,7 +25,8 @@ BLUR_HELP = (
     "gaussian:sigma=1.6,size=11 or shake:extent=5..30+noise:read=0.01."
 )
 WorkersOption = Annotated[
-    int, typer.Option(min=1, help="Images worked on at a time.", show_default="all cores")
+    int,
+    typer.Option(min=1, help="Images worked on at a time. Default: all cores.", show_default=False),
 ]
 DEFAULT_WORKERS = os.cpu_count() or 1
 

@@ -22,7 +22,7 @@ def synthesize(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DST", help="A new folder.")],
     blur: Annotated[str, typer.Option(metavar="BLUR", help=BLUR_HELP)],
     count: Annotated[
-        int | None, typer.Option(min=1, help="How many pairs.", show_default="one of each image")
+        int | None, typer.Option(min=1, help="How many pairs. Default: one of each image.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 42,
     only_blurred: Annotated[
