@@ -33,6 +33,11 @@ def make_folder(folder: Path, error: type[Exception]) -> None:
         raise error(f"{folder}: cannot be made ({cause.strerror})") from cause
 
 
+def printable(name: str) -> str:
+    """A name as reports can have it, also of a file whose name is not UTF-8."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
 def sha256_of(path: Path) -> str:
     """The hash of a file's content, in hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:

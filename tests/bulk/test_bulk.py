@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,15 +19,19 @@ from typer.testing import CliRunner, Result
 
 pytest.importorskip("pyarrow")
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.conftest import heed_interrupts
 from unblur.bulk import BulkError, Settings, plan_bulk, run_bulk
 from unblur.bulk.places import Place
-from unblur.bulk.work import Worker, output_name
+from unblur.bulk.run import read_rows
+from unblur.bulk.work import SCHEMA, Worker, output_name
 from unblur.cli import app
 from unblur.imaging import read_photo
 from unblur.inference import Deblurrer
+from unblur.models import create_model
+from unblur.models.checkpoint import save_checkpoint
 
 UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()", "bulk"]
 
@@ -155,9 +161,42 @@ def test_a_worker_that_dies_loses_nothing(
     check(archive, results, small)
 
 
-def test_a_photo_that_ends_its_worker_costs_no_other(
-    archive: Path, tmp_path: Path, small: Deblurrer, monkeypatch: pytest.MonkeyPatch
+def test_workers_that_die_while_nobody_looks(
+    archive: Path, tmp_path: Path, small: Deblurrer
 ) -> None:
+    results = tmp_path / "results"
+    plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
+    killed = []
+
+    def kill_all(done: int, total: int) -> None:
+        if not killed:  # what was in work is finished first, so that the next to be sent is refused
+            while len(list(results.glob("_unblur/parts/*"))) < 2:
+                time.sleep(0.01)
+            time.sleep(0.5)
+            for child in multiprocessing.active_children():
+                child.kill()
+                killed.append(child.pid)
+            time.sleep(1)
+
+    totals = run_bulk(plan, workers=2, progress=kill_all)
+    assert killed
+    assert (totals.ok, totals.failed) == (41, 1)
+    check(archive, results, small)
+
+
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_a_photo_that_ends_its_worker_costs_no_other(
+    failed_before: bool,
+    archive: Path,
+    tmp_path: Path,
+    small: Deblurrer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = tmp_path / "results"
+    if failed_before:
+        strict = Settings(runtime="onnxruntime", max_pixels=1000)
+        totals = run_bulk(plan_bulk(str(archive), str(results), strict), workers=1)
+        assert (totals.ok, totals.failed) == (0, 42)
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
@@ -171,12 +210,28 @@ def test_a_photo_that_ends_its_worker_costs_no_other(
         "work.read_photo = deadly\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(site))
-    results = tmp_path / "results"
     plan = plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime"))
     totals = run_bulk(plan, "local", workers=2)
     assert (totals.ok, totals.failed) == (41, 1)
     assert "crashed" in totals.errors[0]
     check(archive, results, small)
+    # And one that crashed can fail otherwise the next time.
+    monkeypatch.delenv("PYTHONPATH")
+    again = run_bulk(plan_bulk(str(archive), str(results), Settings(runtime="onnxruntime")))
+    assert (again.ok, again.failed) == (41, 1)
+    assert "crashed" not in again.errors[0]
+
+
+def test_crashes_of_older_manifests_had_no_time(archive: Path, tmp_path: Path) -> None:
+    row = dict.fromkeys(SCHEMA.names) | {"input": "a.png", "status": "failed", "error": "crashed"}
+    target = Place(str(tmp_path / "results"))
+    for name, finished in (("manifest", None), ("parts/1", 1_700_000_000_000)):
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist([row | {"finished": finished}], SCHEMA), buffer)
+        target.write(f"_unblur/{name}.parquet", buffer.getvalue())
+    (found,) = read_rows(target)
+    assert found["finished"] is not None
+    assert "a.png" in plan_bulk(str(archive), target.address, Settings()).names
 
 
 def test_an_interrupted_run_ends_soon(archive: Path, tmp_path: Path, scene: np.ndarray) -> None:
@@ -279,6 +334,46 @@ def test_a_device_that_is_not_there(archive: Path, tmp_path: Path) -> None:
     assert "cuda:7" in made.output
     assert "crashed" not in made.output
     assert outputs(tmp_path / "r") == set()
+
+
+def test_names_that_are_no_text(tmp_path: Path, scene: np.ndarray) -> None:
+    source, results = tmp_path / "source", tmp_path / "results"
+    source.mkdir()
+    for name in (b"good.png", b"caf\xe9.png", b"notes\xe9.txt"):
+        with (source / os.fsdecode(name)).open("wb") as file:
+            Image.fromarray(scene[:64, :64]).save(file, "PNG")
+    made = unblur(source, results, "--workers", 1, "--runtime", "onnxruntime")
+    assert made.exit_code == 1
+    assert "caf?.png: its name is not UTF-8" in made.output
+    assert outputs(results) == {"good.png"}
+    assert [row["status"] for row in manifest(results)] == ["failed", "ok"]
+
+
+def test_settings_are_those_of_results(tmp_path: Path, scene: np.ndarray) -> None:
+    source, results = tmp_path / "source", tmp_path / "results"
+    source.mkdir()
+    assert "no photos found" in unblur(source, results).output
+    assert not results.exists()
+    Image.fromarray(scene[:64, :64]).save(source / "a.png")
+    assert unblur(source, results, "--runtime", "torch").exit_code == 1  # not for an ONNX file
+    made = unblur(source, results, "--strength", 0.5, "--runtime", "onnxruntime")
+    assert made.exit_code == 0, made.output
+    assert "other settings (strength)" in unblur(source, results).output
+
+
+def test_a_checkpoint(tmp_path: Path, scene: np.ndarray) -> None:
+    network = create_model("plain_cnn", width=4, depth=2)
+    save_checkpoint(tmp_path / "c.safetensors", "plain_cnn", {"width": 4, "depth": 2}, network)
+    source, results = tmp_path / "source", tmp_path / "results"
+    source.mkdir()
+    Image.fromarray(scene[:64, :64]).save(source / "a.png")
+    made = unblur(source, results, "--workers", 1, "--model", tmp_path / "c.safetensors")
+    assert made.exit_code == 0, made.output
+    assert outputs(results) == {"a.png"}
+    other = create_model("plain_cnn", width=4, depth=2)
+    save_checkpoint(tmp_path / "c.safetensors", "plain_cnn", {"width": 4, "depth": 2}, other)
+    again = unblur(source, results, "--model", tmp_path / "c.safetensors")
+    assert "other settings (weights)" in again.output
 
 
 def test_names_of_outputs() -> None:

@@ -51,6 +51,7 @@ class Place:
     def photos(self, missing_ok: bool = False) -> Iterator[str]:
         """The names of all photos below, relative to the place, without hidden ones.
 
+        Bytes of a name that are no UTF-8 are surrogates, as those of `os.listdir` are.
         missing_ok: a place that does not exist holds none. Raises BulkError.
         """
         system, base = self._open()
@@ -61,10 +62,10 @@ class Place:
             found = system.get_file_info(selector)
         except (OSError, NotADirectoryError) as error:
             raise BulkError(f"{self.address}: cannot be listed ({_said(error)})") from error
-        for info in sorted(found, key=lambda each: each.path):
-            name = info.path[len(base) :].lstrip("/")
+        files = (info for info in found if info.type == arrow.FileType.File)
+        for name in sorted(_path(info)[len(base) :].lstrip("/") for info in files):
             path = PurePosixPath(name)
-            if info.type != arrow.FileType.File or path.suffix.lower() not in PHOTO_EXTENSIONS:
+            if path.suffix.lower() not in PHOTO_EXTENSIONS:
                 continue
             if not any(part.startswith((".", OWN_FOLDER)) for part in path.parts):
                 yield name
@@ -109,6 +110,13 @@ class Place:
         """Whether there is a file of that name."""
         system, base = self._open()
         return bool(system.get_file_info(f"{base}/{name}").type == arrow.FileType.File)
+
+
+def _path(info: Any) -> str:
+    try:
+        return str(info.path)
+    except UnicodeDecodeError as error:
+        return os.fsdecode(error.object)
 
 
 def _said(error: Exception) -> str:

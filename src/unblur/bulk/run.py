@@ -10,9 +10,16 @@ import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass
-from itertools import islice
+from datetime import UTC, datetime
+from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any
 
@@ -22,9 +29,11 @@ import pyarrow.parquet as pq
 from unblur.bulk.errors import BulkError
 from unblur.bulk.places import OWN_FOLDER, Place
 from unblur.bulk.work import PARTS, SCHEMA, Settings, Worker, output_name
+from unblur.files import printable, sha256_of
 from unblur.hardware import cores
 from unblur.inference.deblurrer import Deblurrer
 from unblur.inference.models import find_model
+from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
 from unblur.inference.runtimes.onnx import read_card
 
 ENGINES = ("local", "ray")
@@ -33,14 +42,18 @@ _SETTINGS = f"{OWN_FOLDER}/settings.json"
 _BATCH = 16  # photos that are lost at most, and done again, when a worker dies
 _RETRIES = 3
 _LARGEST_PART = 1_000_000_000
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done. done: photos of earlier runs that need not be done again; every: photos
-    that the source has."""
+    """What is to be done.
+
+    done: photos of earlier runs that need not be done again. every: photos that the source has.
+    failed: when those that failed in earlier runs did. unreadable: of names that are no text.
+    """
 
     source: str
     destination: str
@@ -48,6 +61,8 @@ class Plan:
     names: list[str]
     done: int
     every: list[str]
+    failed: dict[str, datetime]
+    unreadable: list[str]
 
 
 @dataclass(frozen=True)
@@ -64,47 +79,69 @@ class Totals:
 def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
     """List the photos of a source that are not in the destination's manifest yet.
 
-    Raises BulkError for places that cannot be used, and for a destination that holds the results
-    of other settings, or files of other origin where results belong; ModelError.
+    Raises BulkError for places that cannot be used, a source without photos, and a destination
+    that holds the results of other settings, or files of other origin where results belong;
+    ModelError.
     """
     target = Place(destination)
     if Place(source).contains(target):
         raise BulkError(f"{destination}: lies in the source; name another place for the results")
     if target.contains(Place(source)):
         raise BulkError(f"{destination}: the source lies in it; name another place for the results")
-    about = settings.about(read_card(find_model(settings.model)).weights_sha256)
+    about = settings.about(_weights(settings.model))
+    found = list(Place(source).photos())
+    names = [name for name in found if _is_text(name)]
+    if not found:
+        raise BulkError(f"{source}: no photos found")
     try:
+        rows = read_rows(target)
+        before = {}
         if target.exists(_SETTINGS):
             # Older destinations do not say that they are in float32.
             before = {"precision": "float32"} | json.loads(target.read(_SETTINGS, 100_000))
-            if before != about:
+        if before != about:
+            taken = _taken(target, names, settings)
+            if before and (rows or taken):
                 changed = ", ".join(key for key in about if about[key] != before.get(key))
                 raise BulkError(
                     f"{destination}: holds results of other settings ({changed}); name another "
                     "place, or the same settings"
                 )
-        names = list(Place(source).photos())
-        if not target.exists(_SETTINGS):
-            _require_free(target, names, settings)
-        target.write(_SETTINGS, json.dumps(about).encode())
-        rows = read_rows(target)
+            if taken:
+                raise BulkError(
+                    f"{destination}: holds other photos where results belong, such as "
+                    f"{min(taken)}; name another place for the results"
+                )
+            target.write(_SETTINGS, json.dumps(about).encode())
     except (OSError, ValueError) as error:
         raise BulkError(f"{destination}: cannot be used ({error})") from error
     done = {row["input"] for row in rows if row["status"] == "ok"}
     left = [name for name in names if name not in done]
-    return Plan(source, destination, settings, left, len(names) - len(left), names)
+    failed = {row["input"]: _finished(row) for row in rows if row["status"] != "ok"}
+    unreadable = [printable(name) for name in found if not _is_text(name)]
+    return Plan(
+        source, destination, settings, left, len(names) - len(left), names, failed, unreadable
+    )
 
 
-def _require_free(target: Place, names: list[str], settings: Settings) -> None:
-    """Raise BulkError where results would replace what this command has not made."""
-    taken = set(target.photos(missing_ok=True)).intersection(
+def _weights(model: str) -> str:
+    """The hash of a model's weights, by which they are told from others."""
+    path = find_model(model)
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+        return sha256_of(path)
+    return read_card(path).weights_sha256
+
+
+def _is_text(name: str) -> bool:
+    """Whether a manifest can hold a name; file systems hold any bytes."""
+    return printable(name) == name
+
+
+def _taken(target: Place, names: list[str], settings: Settings) -> set[str]:
+    """Photos in a destination that results would replace."""
+    return set(target.photos(missing_ok=True)).intersection(
         output_name(name, settings.format) for name in names
     )
-    if taken:
-        raise BulkError(
-            f"{target.address}: holds other photos where results belong, such as {min(taken)}; "
-            "name another place for the results"
-        )
 
 
 def run_bulk(
@@ -128,7 +165,7 @@ def run_bulk(
     for size in (_BATCH, 1):
         if done >= count:  # the manifest, which may be long, need not be read for that
             break
-        told = {row["input"] for row in read_rows(Place(plan.destination))} if size == 1 else set()
+        told = _told(plan, read_rows(Place(plan.destination))) if size == 1 else set()
         left = [name for name in plan.names if name not in told]
         batches = [left[i : i + size] for i in range(0, len(left), size)]
         if not batches:
@@ -161,8 +198,11 @@ def _local(
         try:
             running: set[Future[int]] = set()
             while True:
-                for batch in islice(left, size - len(running)):
-                    running.add(pool.submit(_work, batch))
+                try:
+                    for batch in islice(left, size - len(running)):
+                        running.add(pool.submit(_work, batch))
+                except BrokenExecutor:  # since the last look at what is running
+                    left = chain([batch], left)
                 if not running:
                     over = True
                     break
@@ -257,29 +297,42 @@ def read_rows(target: Place) -> list[dict[str, Any]]:
         part = pq.ParquetFile(pa.BufferReader(target.read(name, _LARGEST_PART)))
         for row in part.read(use_threads=False).cast(SCHEMA).to_pylist():
             known = rows.get(row["input"])
-            if known is None or (row["status"] == "ok", row["finished"]) > (
-                known["status"] == "ok",
-                known["finished"],
-            ):
+            if known is None or _rank(row) > _rank(known):
                 rows[row["input"]] = row
     return list(rows.values())
+
+
+def _rank(row: dict[str, Any]) -> tuple[bool, datetime]:
+    """Of several rows of one photo the highest counts."""
+    return row["status"] == "ok", _finished(row)
+
+
+def _finished(row: dict[str, Any]) -> datetime:
+    return row["finished"] or _NEVER  # rows of crashes had no time once
+
+
+def _told(plan: Plan, rows: list[dict[str, Any]]) -> set[str]:
+    """The photos that a worker of this run has told of, as restored or as failed."""
+    return {row["input"] for row in rows if plan.failed.get(row["input"]) != _finished(row)}
 
 
 def _finish(plan: Plan) -> Totals:
     """Put the parts together; what no worker lived to tell of has failed."""
     target = Place(plan.destination)
     rows = read_rows(target)
-    known = {row["input"] for row in rows}
+    lost = set(plan.names) - _told(plan, rows)
     # A failed photo that is no longer there is nobody's concern any more.
-    there = set(plan.every)
+    there = set(plan.every) - lost
     rows = [row for row in rows if row["status"] == "ok" or row["input"] in there]
-    lost = {
+    failed = dict.fromkeys(SCHEMA.names) | {
         "status": "failed",
-        "error": "the program crashed on it, or ran out of memory",
         "model": plan.settings.model,
+        "finished": datetime.now(UTC),
     }
-    empty = dict.fromkeys(SCHEMA.names)
-    rows += [empty | lost | {"input": name} for name in plan.names if name not in known]
+    crash = "the program crashed on it, or ran out of memory"
+    rows += [failed | {"input": name, "error": crash} for name in lost]
+    no_text = "its name is not UTF-8; rename it"
+    rows += [failed | {"input": name, "error": no_text} for name in plan.unreadable]
     rows.sort(key=lambda row: row["input"])
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), buffer)

@@ -71,8 +71,6 @@ def bulk(
             parse_format(format_)
         with errors_for_people():
             plan = plan_bulk(source, destination, settings)
-            if not plan.every:
-                raise BulkError(f"{source}: no photos found")
             typer.echo(f"{len(plan.names)} photos to restore, {plan.done} done before", err=True)
             with progress_bar("restoring") as progress:
                 totals = run_bulk(plan, engine, workers, address, progress)

@@ -257,7 +257,10 @@ def evaluate(
         texts = model or (None if restored else ["small"])
         models = parse_models(texts, runtime, device, threads)
         if best:
-            models += [replace(spec, best=True) for spec in models if spec.model not in BASELINES]
+            networks = [spec for spec in models if spec.model not in BASELINES]
+            if not networks:
+                raise fail("--best: name a model that it can restore with", 2)
+            models += [replace(spec, best=True) for spec in networks]
         for text in restored or []:
             name, path = split_name(text)
             models.append(ModelSpec(path, restored=True, name=name))

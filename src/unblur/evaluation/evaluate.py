@@ -24,8 +24,8 @@ from unblur.evaluation.lpips import Lpips
 from unblur.evaluation.pictures import Shown, show
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About, Floats, ModelSpec, Restorer, open_restorer
-from unblur.evaluation.sets import Case, Example, TestSet, plain, printable
-from unblur.files import atomic_path, write_json, write_table
+from unblur.evaluation.sets import Case, Example, TestSet, plain
+from unblur.files import atomic_path, printable, write_json, write_table
 from unblur.metrics import BEST_PSNR, DEFAULT_METRICS
 
 Row = dict[str, Any]

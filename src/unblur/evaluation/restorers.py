@@ -23,8 +23,8 @@ from unblur.data.layouts import images_below
 from unblur.data.sources import FileSource
 from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.errors import EvaluationError
-from unblur.evaluation.sets import Example, printable
-from unblur.files import sha256_of
+from unblur.evaluation.sets import Example
+from unblur.files import printable, sha256_of
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
 

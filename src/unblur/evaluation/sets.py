@@ -28,6 +28,7 @@ from unblur.data import (
 )
 from unblur.data.randomness import generator
 from unblur.evaluation.errors import EvaluationError
+from unblur.files import printable
 from unblur.registry import ConfigError, unknown
 from unblur.yaml_files import read_yaml
 
@@ -130,8 +131,11 @@ class TestSet:
 def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None = None) -> TestSet:
     """Open a data set for evaluation; relative paths start at `root`.
 
-    Raises DataError, BlurError, EvaluationError.
+    Raises DataError, BlurError, EvaluationError, and ConfigError for settings that do not fit.
     """
+    for name in ("each", "reblur"):
+        if getattr(spec, name) and spec.blur is None:
+            raise ConfigError(f"{spec.name or _name(spec)}: {name} needs a blur, which is missing")
     dataset = open_dataset(spec.data, root)
     if spec.subset is not None:
         dataset = of_subset(dataset, spec.subset)
@@ -207,11 +211,6 @@ def _cases(
             # A sharp image without a blur is compared with itself: nothing may change.
             cases.append(Case(printable(pair.name), pair, None, describe(pair.blur)))
     return cases
-
-
-def printable(name: str) -> str:
-    """A name as reports can have it, also of a file whose name is not UTF-8."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _labelled(cases: list[Case]) -> list[Case]:

@@ -249,8 +249,14 @@ def _scan(
 
 def _is_result(path: Path, stems: set[str]) -> bool:
     """Whether a file is what an earlier run left beside a photo, to judge by the names."""
-    stem = stem_of(path).removesuffix("_compare")
+    stem = stem_of(path)
+    if (compared := stem.removesuffix("_compare")) != stem:
+        stem = stem_of(Path(compared))  # a.png's may carry its whole name, beside a.jpg's
     return stem.endswith("_sharp") and stem.removesuffix("_sharp") in stems
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def share_out(count: int, runtime: str, threads: int | None) -> tuple[int, int | None]:
@@ -382,11 +388,20 @@ class _Batch:
             format_name = photo.format
         output = self._output(job, format_name)
         assert output is not None  # noqa: S101
-        if self._is_kept(job, output):
-            return Result(str(job.source), str(output), "skipped", name)
+        kept = self._is_kept(job, output)
         compared = self._comparison_path(job, output) if options.compare else None
-        if compared is not None:
-            self._take(job, compared)
+        if compared is not None and self._is_kept(job, compared):
+            compared = None
+        if kept:
+            if compared is not None:  # of an earlier run, which was not to make it or was killed
+                photo = photo or read_photo(job.source, options.max_pixels)
+                restored = read_photo(output, options.max_pixels)
+                if restored.pixels.shape[:2] != photo.pixels.shape[:2]:
+                    raise ImageError(
+                        f"{output}: has another size than {job.source}; use --overwrite to replace"
+                    )
+                write_photo(comparison(photo, restored), compared, overwrite=options.overwrite)
+            return Result(str(job.source), str(output), "skipped", name, comparison=_text(compared))
         self._require_new(output, compared)
         photo = photo or read_photo(job.source, options.max_pixels)
         restored = self._deblurrer.restore_photo(photo, options.strength, advance)
@@ -402,7 +417,7 @@ class _Batch:
             name,
             photo.width,
             photo.height,
-            comparison=str(compared) if compared else None,
+            comparison=_text(compared),
             blur=judged.blur,
             change=judged.change,
             verdict=judged.verdict,

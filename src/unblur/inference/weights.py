@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,15 +67,23 @@ def average(
     `load_network` does.
     """
     states = [network.state_dict()]
+    own = _settings(network, options)
     for path in others:
         other, its_options, loaded = load_network(path)
-        if (other, its_options) != (architecture, options):
+        if other != architecture or _settings(loaded, its_options) != own:
             raise ModelError(f"{path}: is another network than the one to be averaged with it")
         states.append(loaded.state_dict())
     mean = {
         name: torch.stack([state[name] for state in states]).mean(0)
-        if own.is_floating_point()
-        else own
-        for name, own in states[0].items()
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
     }
     network.load_state_dict(mean)
+
+
+def _settings(network: nn.Module, options: dict[str, Any]) -> Any:
+    """Options and the defaults of others, lists and tuples alike: files may say either or none."""
+    parameters = inspect.signature(type(network)).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    return json.loads(json.dumps(defaults | options))

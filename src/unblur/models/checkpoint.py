@@ -91,7 +91,8 @@ def filled_network(
     ConfigError, RuntimeError, TypeError or ValueError when they do not fit.
     """
     numbers = [abs(n) for n in _numbers(options)]
-    if max(numbers, default=0) > _LARGEST_OPTION or sum(numbers) > _SUM_OF_OPTIONS:
+    # What is no number is not less than any.
+    if not all(n <= _LARGEST_OPTION for n in numbers) or sum(numbers) > _SUM_OF_OPTIONS:
         raise ValueError("its options are implausibly large")
     with torch.device("meta"):  # costs no memory
         planned = create_model(architecture, **options)
