@@ -172,7 +172,7 @@ def test_weights_are_averaged(tmp_path: Path) -> None:
         assert torch.allclose(found[name], sum(others) / 3, atol=1e-6)
     assert read_card(mean).trained_on == ["GOPR0", "GOPR1", "GOPR2"]
     untold = tmp_path / "untold.safetensors"
-    save_checkpoint(untold, "unshuffle_unet", options, networks[0])
+    save_checkpoint(untold, "unshuffle_unet", options | {"factor": 2}, networks[0])  # the default
     unblur("export", untold, "--average", files[0], "-o", mean, "--overwrite")
     assert read_card(mean).trained_on is None
     save_checkpoint(

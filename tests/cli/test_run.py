@@ -378,6 +378,36 @@ def test_comparisons_never_replace_anything(tmp_path: Path, scene: np.ndarray) -
     assert tree(tmp_path / "out") == expected
 
 
+def test_comparisons_of_what_is_kept(tmp_path: Path, scene: np.ndarray) -> None:
+    write_photo(Photo(scene[:40, :50]), tmp_path / "a.png")
+    assert unblur("run", tmp_path / "a.png").exit_code == 0
+    result, compared = tmp_path / "a_sharp.png", tmp_path / "a_sharp_compare.jpg"
+    for missing, status in ((compared, "1 skipped"), (result, "1 restored")):
+        missing.unlink(missing_ok=True)
+        there = {path: digest(path) for path in (result, compared) if path.exists()}
+        made = unblur("run", tmp_path / "a.png", "--compare", "--skip-existing")
+        assert (made.exit_code, status in made.stderr) == (0, True), made.output
+        assert result.exists()
+        assert compared.exists()
+        assert {path: digest(path) for path in there} == there
+    write_photo(Photo(scene[:50, :50]), result, overwrite=True)
+    compared.unlink()
+    refused = unblur("run", tmp_path / "a.png", "--compare", "--skip-existing")
+    assert refused.exit_code == 1
+    assert "has another size" in refused.stderr
+    assert not compared.exists()
+
+
+def test_comparisons_are_no_photos(tmp_path: Path, scene: np.ndarray) -> None:
+    for name in ("a.jpg", "a.png"):
+        write_photo(Photo(scene[:40, :50]), tmp_path / name)
+    unblur("run", tmp_path / "a.jpg", tmp_path / "a.png", "--compare")
+    assert "a_sharp.png_compare.jpg" in tree(tmp_path)
+    again = unblur("run", tmp_path, "-o", tmp_path / "out")
+    assert "2 restored" in again.stderr
+    assert tree(tmp_path / "out") == ["a.jpg", "a.png"]
+
+
 def test_another_input_is_never_replaced(tmp_path: Path, scene: np.ndarray) -> None:
     write_photo(Photo(scene[:40, :50]), tmp_path / "a.jpg")
     write_photo(Photo(scene[40:80, :50]), tmp_path / "a.png")

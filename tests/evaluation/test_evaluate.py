@@ -502,6 +502,9 @@ def test_mistakes(known: Path, tmp_path: Path) -> None:
         ([], 2, "name what to evaluate on"),
         ([*data, "--blur", "fog"], 1, "unknown blur 'fog'"),
         ([*data, "--resize", "3"], 2, "two whole numbers"),
+        ([*data, "--reblur"], 2, "reblur needs a blur"),
+        ([*data, "--each"], 2, "each needs a blur"),
+        ([*data, "--best", "--model", "unsharp"], 2, "name a model that it can restore with"),
     ):  # fmt: skip
         result = unblur("evaluate", *arguments, "-o", tmp_path / "out")
         assert result.exit_code == code, (arguments, result.output)

@@ -12,6 +12,7 @@ import torch
 from unblur.models import create_model
 from unblur.models.checkpoint import (
     CheckpointError,
+    filled_network,
     load_checkpoint,
     read_training,
     save_checkpoint,
@@ -148,6 +149,12 @@ def test_hostile_checkpoints_are_refused(tmp_path: Path, content: dict[str, Any]
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"x\.pt"):
         load_checkpoint(path)
+
+
+def test_options_are_numbers(tmp_path: Path) -> None:
+    options = {"hidden": [float("nan")], "encoder_blocks": [10**6, 1, 1, 1]}
+    with pytest.raises(ValueError, match="implausibly large"):
+        filled_network("unshuffle_unet", options, {"a": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("names", [5, "abc", [1], {"a": 1}])
