@@ -180,6 +180,7 @@ def test_workers_that_die_while_nobody_looks(
 
     totals = run_bulk(plan, workers=2, progress=kill_all)
     assert killed
+    assert len(list(results.glob("_unblur/parts/*"))) == 3  # the rest was not done one by one
     assert (totals.ok, totals.failed) == (41, 1)
     check(archive, results, small)
 
@@ -354,6 +355,8 @@ def test_settings_are_those_of_results(tmp_path: Path, scene: np.ndarray) -> Non
     source.mkdir()
     assert "no photos found" in unblur(source, results).output
     assert not results.exists()
+    (source / "a.png").write_bytes(b"damaged")
+    assert unblur(source, results, "--workers", 1, "--runtime", "onnxruntime").exit_code == 1
     Image.fromarray(scene[:64, :64]).save(source / "a.png")
     assert unblur(source, results, "--runtime", "torch").exit_code == 1  # not for an ONNX file
     made = unblur(source, results, "--strength", 0.5, "--runtime", "onnxruntime")

@@ -95,13 +95,14 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
         raise BulkError(f"{source}: no photos found")
     try:
         rows = read_rows(target)
+        done = {row["input"] for row in rows if row["status"] == "ok"}
         before = {}
         if target.exists(_SETTINGS):
             # Older destinations do not say that they are in float32.
             before = {"precision": "float32"} | json.loads(target.read(_SETTINGS, 100_000))
         if before != about:
             taken = _taken(target, names, settings)
-            if before and (rows or taken):
+            if before and (done or taken):
                 changed = ", ".join(key for key in about if about[key] != before.get(key))
                 raise BulkError(
                     f"{destination}: holds results of other settings ({changed}); name another "
@@ -115,7 +116,6 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
             target.write(_SETTINGS, json.dumps(about).encode())
     except (OSError, ValueError) as error:
         raise BulkError(f"{destination}: cannot be used ({error})") from error
-    done = {row["input"] for row in rows if row["status"] == "ok"}
     left = [name for name in names if name not in done]
     failed = {row["input"]: _finished(row) for row in rows if row["status"] != "ok"}
     unreadable = [printable(name) for name in found if not _is_text(name)]
@@ -198,13 +198,14 @@ def _local(
         try:
             running: set[Future[int]] = set()
             while True:
+                broken = False
                 try:
                     for batch in islice(left, size - len(running)):
                         running.add(pool.submit(_work, batch))
                 except BrokenExecutor:  # since the last look at what is running
-                    left = chain([batch], left)
+                    left, broken = chain([batch], left), True
                 if not running:
-                    over = True
+                    over = not broken
                     break
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in finished if not future.exception())
