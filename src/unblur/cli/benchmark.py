@@ -163,6 +163,6 @@ def _print(result: Benchmark) -> None:
             f"{row['file_mb']:.1f}",
         ]
         if gains:
-            values.append("–" if row["gain"] is None else f"{row['gain']:+.2f}")
+            values.append("–" if row["gain"] is None else f"{row['gain']:+z.2f}")
         table.add_row(row["model"], *values)
     Console().print(table)

@@ -148,7 +148,7 @@ def _measures(result: Result) -> str:
     mean = result.mean
     if "psnr" not in mean:
         return "not applicable" if mean["skipped"] else "failed"
-    words = [f"{mean['psnr']:.2f} dB ({mean['gain']:+.2f}, worst {mean['worst_gain']:+.2f})"]
+    words = [f"{mean['psnr']:.2f} dB ({mean['gain']:+z.2f}, worst {mean['worst_gain']:+z.2f})"]
     if mean["worse"]:
         words.append(f"{mean['worse']} of {mean['clearly_blurred']} worse")
     if "ssim" in mean:
