@@ -33,7 +33,7 @@ from unblur.files import printable, sha256_of
 from unblur.hardware import cores
 from unblur.inference.deblurrer import Deblurrer
 from unblur.inference.models import find_model
-from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+from unblur.inference.runtimes.choice import is_checkpoint
 from unblur.inference.runtimes.onnx import read_card
 
 ENGINES = ("local", "ray")
@@ -127,7 +127,7 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
 def _weights(model: str) -> str:
     """The hash of a model's weights, by which they are told from others."""
     path = find_model(model)
-    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(path):
         return sha256_of(path)
     return read_card(path).weights_sha256
 

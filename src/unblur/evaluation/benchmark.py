@@ -20,7 +20,7 @@ from unblur.evaluation.sets import Example, TestSet
 from unblur.files import write_json, write_table
 from unblur.hardware import processor
 from unblur.inference.models import find_model
-from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+from unblur.inference.runtimes.choice import is_checkpoint
 
 BENCHMARK_FILE, _TABLE_FILE, _PICTURE_FILE = "benchmark.json", "benchmark.csv", "pareto.png"
 
@@ -101,7 +101,7 @@ def in_runtimes(
     """Every model in every runtime that can run it: checkpoints in torch, model files elsewhere."""
     candidates = []
     for spec in specs:
-        checkpoint = find_model(spec.model).suffix.lower() in CHECKPOINT_SUFFIXES
+        checkpoint = is_checkpoint(find_model(spec.model))
         for runtime in runtimes:
             if (runtime == "torch") == checkpoint:
                 name = spec.label if len(runtimes) == 1 else f"{spec.label}, {runtime}"

@@ -26,7 +26,7 @@ from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.sets import Example
 from unblur.files import printable, sha256_of
 from unblur.inference.models import find_model
-from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+from unblur.inference.runtimes.choice import is_checkpoint
 
 Floats = NDArray[np.float32]
 
@@ -167,8 +167,7 @@ class ProcessRestorer(Restorer):
             self.needs_kernel, self._sees_sharp = baseline.needs_kernel, baseline.sees_sharp
         else:
             path = find_model(spec.model)
-            checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
-            kind = "checkpoint" if checkpoint else "model"
+            kind = "checkpoint" if is_checkpoint(path) else "model"
             self.about = About(spec.label, kind, sha256_of(path), best=spec.best)
             if path.suffix.lower() == ".safetensors":
                 from unblur.models.checkpoint import CheckpointError, read_training

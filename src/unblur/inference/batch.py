@@ -393,14 +393,8 @@ class _Batch:
         if compared is not None and self._is_kept(job, compared):
             compared = None
         if kept:
-            if compared is not None:  # of an earlier run, which was not to make it or was killed
-                photo = photo or read_photo(job.source, options.max_pixels)
-                restored = read_photo(output, options.max_pixels)
-                if restored.pixels.shape[:2] != photo.pixels.shape[:2]:
-                    raise ImageError(
-                        f"{output}: has another size than {job.source}; use --overwrite to replace"
-                    )
-                write_photo(comparison(photo, restored), compared, overwrite=options.overwrite)
+            if compared is not None:
+                self._compare_kept(job, output, compared)
             return Result(str(job.source), str(output), "skipped", name, comparison=_text(compared))
         self._require_new(output, compared)
         photo = photo or read_photo(job.source, options.max_pixels)
@@ -422,6 +416,15 @@ class _Batch:
             change=judged.change,
             verdict=judged.verdict,
         )
+
+    def _compare_kept(self, job: Job, output: Path, compared: Path) -> None:
+        """Of an earlier run's result, which was not to be compared, or whose run was killed."""
+        photo, restored = (read_photo(p, self._options.max_pixels) for p in (job.source, output))
+        if restored.pixels.shape[:2] != photo.pixels.shape[:2]:
+            raise ImageError(
+                f"{output}: has another size than {job.source}; use --overwrite to replace"
+            )
+        write_photo(comparison(photo, restored), compared)
 
     def _run_moving(self, job: Job, advance: Callable[[float], None]) -> Result:
         output = self._output(job, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from unblur.inference.card import ModelError
 from unblur.inference.describe import weights_hash
 from unblur.inference.runtimes.onnx import read_card
 from unblur.inference.storage import read_weights
+from unblur.models import model_options
 from unblur.models.checkpoint import filled_network, load_checkpoint, read_training
 from unblur.registry import ConfigError
 
@@ -67,10 +67,10 @@ def average(
     `load_network` does.
     """
     states = [network.state_dict()]
-    own = _settings(network, options)
+    own = _settings(architecture, options)
     for path in others:
         other, its_options, loaded = load_network(path)
-        if other != architecture or _settings(loaded, its_options) != own:
+        if other != architecture or _settings(other, its_options) != own:
             raise ModelError(f"{path}: is another network than the one to be averaged with it")
         states.append(loaded.state_dict())
     mean = {
@@ -82,8 +82,6 @@ def average(
     network.load_state_dict(mean)
 
 
-def _settings(network: nn.Module, options: dict[str, Any]) -> Any:
+def _settings(architecture: str, options: dict[str, Any]) -> Any:
     """Options and the defaults of others, lists and tuples alike: files may say either or none."""
-    parameters = inspect.signature(type(network)).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    return json.loads(json.dumps(defaults | options))
+    return json.loads(json.dumps(model_options(architecture) | options))

@@ -55,19 +55,24 @@ def runtime_devices(name: str) -> list[str]:
     return torch_devices()
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is one of PyTorch's, not an ONNX file, to judge by its name."""
+    return path.suffix.lower() in CHECKPOINT_SUFFIXES
+
+
 def choose(path: Path, runtime: str) -> str:
     """The name of the runtime for a model file."""
     if runtime not in RUNTIMES:
         raise ModelError(f"unknown runtime '{runtime}': choose one of {', '.join(RUNTIMES)}")
-    is_checkpoint = path.suffix.lower() in CHECKPOINT_SUFFIXES
+    checkpoint = is_checkpoint(path)
     if runtime == "auto":
-        if is_checkpoint:
+        if checkpoint:
             runtime = "torch"
         else:
             runtime = "openvino" if _is_installed("openvino") else "onnxruntime"
-    if is_checkpoint != (runtime == "torch"):
-        kind = "a checkpoint" if is_checkpoint else "an ONNX file"
-        needed = "torch" if is_checkpoint else "onnxruntime or openvino"
+    if checkpoint != (runtime == "torch"):
+        kind = "a checkpoint" if checkpoint else "an ONNX file"
+        needed = "torch" if checkpoint else "onnxruntime or openvino"
         raise ModelError(f"{path}: {kind} runs on --runtime {needed}, not {runtime}")
     if not _is_installed(runtime):
         extra = {"torch": "export", BF16: "openvino"}.get(runtime, runtime)
