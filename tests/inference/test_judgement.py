@@ -34,6 +34,24 @@ def test_what_was_undone_is_told(sigma: float, scene: np.ndarray) -> None:
     assert judge(soft[:, :, 0], scene[:, :, 0]).blur == pytest.approx(sigma, rel=0.2)
 
 
+def test_a_soft_subject_counts_before_a_sharp_background(scene: np.ndarray) -> None:
+    half = scene.shape[1] // 2
+    given, restored = scene.copy(), np.rint(0.9 * scene).astype(np.uint8)
+    given[:, :half] = blurred(scene, 2.0)[:, :half]
+    restored[:, :half] = scene[:, :half]
+    judged = judge(given, restored)
+    assert judged.blur == pytest.approx(2.0, rel=0.2)
+    assert judged.verdict == Verdict.SHARPER
+
+
+def test_what_was_smoothed_is_no_sharper(scene: np.ndarray) -> None:
+    noise = np.random.default_rng(0).normal(0, 6, scene.shape)
+    noisy = np.rint((scene + noise).clip(0, 255)).astype(np.uint8)
+    for restored in (scene, blurred(scene, 1.0)):
+        judged = judge(noisy, restored)
+        assert (judged.blur, judged.verdict) == (0, Verdict.NO_SHARPER)
+
+
 def test_what_was_left_alone(scene: np.ndarray) -> None:
     judged = judge(scene, scene)
     assert (judged.blur, judged.change) == (0, 0)

@@ -14,6 +14,7 @@ _ACROSS = 4  # so many of them along each axis at most
 _STRIP = 64  # rows that are compared at once
 _UNSEEN = 0.2  # levels that a photo changes by on average, and nobody sees
 _LEAST = 0.05  # pixels of blur that are worth telling
+_EXPLAINED = 0.05  # of the squared change: what blur explains less of was not sharpened
 _SIGMAS = np.concatenate([[0.0], np.geomspace(0.2, 6.0, 35)])
 
 
@@ -32,8 +33,10 @@ class Verdict(enum.StrEnum):
 @dataclass(frozen=True)
 class Judgement:
     """blur: σ in pixels of the Gaussian that, put on the restored photo, comes nearest to the
-    photo that was given; 0 for one that was left as it is. Shake and defocus are judged by the
-    Gaussian most like them, and what the model could not undo does not count.
+    photo that was given; 0 for one that was left as it is. Where it differs over the photo, it is
+    the mean over patches, each weighed by how much of its change the blur explains: a subject out
+    of focus counts, a sharp background does not. Shake and defocus are judged by the Gaussian most
+    like them, and what the model could not undo does not count.
     change: the mean absolute change of a value, in 8-bit levels.
     """
 
@@ -48,11 +51,16 @@ def judge(given: NDArray[Any], restored: NDArray[Any], strength: float = 1.0) ->
     strength: of the restoration; what was blended away is put back for judging.
     """
     white = float(np.iinfo(str(given.dtype)).max)
-    errors = np.zeros(len(_SIGMAS))
+    changed = explained = weighed = 0.0
     for rows, columns in _patches(*given.shape[:2]):
         before, after = (_grey(image[rows, columns]) / white for image in (given, restored))
-        errors += _errors(before, before + (after - before) / max(strength, 1e-6))
-    blur = float(_SIGMAS[int(np.argmin(errors))])
+        errors = _errors(before, before + (after - before) / max(strength, 1e-6))
+        nearest = int(np.argmin(errors))
+        gain = float(errors[0] - errors[nearest])
+        changed += float(errors[0])
+        explained += gain
+        weighed += gain * float(_SIGMAS[nearest])
+    blur = weighed / explained if explained > _EXPLAINED * changed else 0.0
     change = 255 * _mean_change(given, restored) / white
     if strength == 0:
         verdict = Verdict.UNTOUCHED
