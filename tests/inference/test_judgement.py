@@ -75,7 +75,7 @@ def test_what_is_not_seen_is_not_told() -> None:
     sharper = _describe_change(Verdict.SHARPER, 0.05, 0.51)
     assert "0.1 pixels of blur, changed by 0.2 %" in sharper
     assert _describe_change(Verdict.NO_SHARPER, 0.04, 0.51) == "no sharper, changed by 0.2 %"
-    assert "hardly changed" in _describe_change(Verdict.HARDLY_CHANGED, 2.0, 0.1)
+    assert "hardly changed, by 0.04 %" in _describe_change(Verdict.HARDLY_CHANGED, 2.0, 0.1)
     assert "strength 0" in _describe_change(Verdict.UNTOUCHED, 0.0, 0.0)
 
 

@@ -103,7 +103,7 @@ class PathBlur(KernelBlur):
     frames: when the exposure is the mean of so many video frames; None for one without gaps.
     softness: sigma in pixels of the Gaussian by which lens and sensor soften the path.
     centre: the point of the path that the sharp photo shows: `centroid` of its light, middle of
-        the `box` around it (nearly as measured kernels have it), or its `middle` in time (as data
+        the `box` around it (nearly as published kernels have it), or its `middle` in time (as data
         sets of averaged frames have it).
     """
 
@@ -157,7 +157,7 @@ class ShakeBlur(PathBlur):
 @register("sway")
 @dataclass(frozen=True)
 class SwayBlur(PathBlur):
-    """A camera that sways, slow where it turns, like measured kernels (`kernels.sway_kernel`).
+    """A camera that sways, slow where it turns, like published ones (`kernels.sway_kernel`).
 
     smoothness: the time over which the motion is alike, as a share of the exposure.
     """

@@ -174,7 +174,7 @@ def shake_kernel(
     softness: sigma in pixels of a Gaussian by which lens and sensor soften the path.
     centre: what lies on the kernel's central pixel: the centroid of its light, so that blurring
         does not shift the picture; the middle of the box around what is exposed, nearly as
-        measured kernels have it; or where the path is in the middle of the exposure, as in data
+        published kernels have it; or where the path is in the middle of the exposure, as in data
         sets whose sharp image is the middle frame (of an odd number of frames).
     Raises BlurError for values out of range and a centre that is none of these.
     """

@@ -356,8 +356,8 @@ def _describe_change(verdict: Verdict, blur: float, change: float) -> str:
     return {
         Verdict.SHARPER: f"made sharper by about {blur:.1f} pixels of blur, {changed}",
         Verdict.NO_SHARPER: f"no sharper, {changed}",
-        Verdict.HARDLY_CHANGED: "hardly changed: sharp already, or blurred beyond what this model "
-        "can undo",
+        Verdict.HARDLY_CHANGED: f"hardly changed, by {change / 2.55:.2f} %: sharp already, or "
+        "blurred beyond what this model can undo",
         Verdict.UNTOUCHED: "as it was: strength 0",
     }[verdict]
 

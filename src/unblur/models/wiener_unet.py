@@ -5,7 +5,7 @@ built in. An estimator compares a photo with what it takes for its sharp edges, 
 and says by which kernel the one became the other (S. Cho and S. Lee, "Fast motion deblurring",
 SIGGRAPH Asia 2009, with learned edges as in C. J. Schuler et al., "Learning to deblur", TPAMI
 2016). It makes several guesses. The window is divided by their spectra (N. Wiener, 1949) as far as
-they agree: what it is not sure of stays as it is. A U-Net sees the photo beside the result and
+they agree: what it is not sure of is damped. A U-Net sees the photo beside the result and
 chooses. A photo that is sharp has a kernel of one point, which changes nothing. Kernels belong to
 windows, so blur may vary over the photo, and tiles agree.
 """
