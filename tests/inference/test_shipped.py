@@ -13,7 +13,7 @@ import pytest
 from unblur import Deblurrer, list_models, metrics
 from unblur.blur import parse_degradation, spoil
 from unblur.data import Split, find_leak, open_dataset
-from unblur.evaluation import SetSpec, open_set, read_suite
+from unblur.evaluation import Protocol, SetSpec, open_set, read_suite
 from unblur.inference.models import DEFAULT_MODEL, find_model
 from unblur.inference.runtimes import installed_runtimes
 from unblur.inference.weights import load_exported
@@ -110,14 +110,22 @@ def test_sharp_photos_stay_as_they_are(
     assert min(kept) > 44
 
 
-def measured(name: str, deblurrer: Deblurrer, data: Path, count: int | None = None) -> np.ndarray:
+def measured(
+    name: str, deblurrer: Deblurrer, data: Path, count: int | None = None, shift: int = 0
+) -> np.ndarray:
     """dB of the blurred and the restored images of a set of the suite."""
+
+    def quality(image: np.ndarray, sharp: np.ndarray) -> float:
+        value = Protocol(shift=shift).measure(image / np.float32(255), sharp, ["psnr"])["psnr"]
+        assert value is not None
+        return value
+
     examples = [case.load() for case in open_set(replace(SUITE[name], count=count), data).cases]
     return np.array(
         [
             [
-                psnr(each.blurred, each.sharp),
-                psnr(deblurrer.restore_pixels(each.blurred), each.sharp),
+                quality(each.blurred, each.sharp),
+                quality(deblurrer.restore_pixels(each.blurred), each.sharp),
             ]
             for each in examples
         ]
@@ -135,14 +143,14 @@ def test_harm_is_where_it_is_known(deblurrer: Deblurrer, data: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "gain", "worst", "losing"),
+    ("name", "gain", "losing", "worst"),
     [
-        ("GoPro GOPR0374_11_00", -0.18, {"small": -1.05, "base": -1.3}, 1),
-        ("REDS 001", 0.8, {"small": 0.0, "base": 0.0}, 0),
+        ("GoPro GOPR0374_11_00", -0.18, 1, {"small": -0.5, "base": -0.1}),
+        ("REDS 001", 0.8, 0, {"small": -0.1, "base": -0.1}),
     ],
 )
 def test_real_pairs_as_the_card_says(
-    name: str, gain: float, worst: dict[str, float], losing: int, deblurrer: Deblurrer, data: Path
+    name: str, gain: float, losing: int, worst: dict[str, float], deblurrer: Deblurrer, data: Path
 ) -> None:
     pairs = measured(name, deblurrer, data)
     given, restored = pairs.mean(axis=0)
@@ -151,8 +159,10 @@ def test_real_pairs_as_the_card_says(
     assert given == pytest.approx(told["psnr_input"], abs=0.01)
     gains = pairs[:, 1] - pairs[:, 0]
     assert gains.mean() > gain
-    assert gains.min() > worst[deblurrer.card.name]
     assert np.count_nonzero(gains < -0.1) <= losing
+    # Lettering that comes out sharp beside where it should be loses much, and harms nobody.
+    given, restored = measured(name, deblurrer, data, shift=4).T
+    assert (restored - given).min() > worst[deblurrer.card.name]
 
 
 @pytest.mark.parametrize(
