@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from unblur.cli import app
+from unblur.cli.benchmark import _print
 from unblur.evaluation import ModelSpec, in_runtimes
 from unblur.evaluation.benchmark import Benchmark, Candidate, Measured
 from unblur.inference.runtimes import installed_runtimes
@@ -67,6 +69,12 @@ def test_only_means_over_the_same_sets_are_compared() -> None:
     both, one, none = measured("both", {"x": 1, "y": 3}), measured("one", {"x": 5}), {}
     table = Benchmark(1.0, [both, one, measured("none", none)]).table()
     assert [row["gain"] for row in table] == [2, None, None]
+
+
+def test_long_names_leave_room_for_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"unshuffle_unet:hidden={[16] * 40}".replace(" ", "")
+    _print(Benchmark(2.0, [Measured(Candidate(ModelSpec("small", name=name)), 1, seconds=[0.25])]))
+    assert "0.125" in capsys.readouterr().out
 
 
 def test_checkpoints_run_in_torch_alone(

@@ -150,10 +150,10 @@ def _print(result: Benchmark) -> None:
     rows = result.table()
     gains = any(row["gain"] is not None for row in rows)
     table = Table(title=f"{result.megapixels:.1f} MP, medians", title_justify="left")
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")  # a network's options may be long
     columns = ["s/MP", "ratio", "peak MB", "M params", "file MB", *(["gain dB"] if gains else [])]
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         values = [
             f"{row['seconds_per_megapixel']:.3f}",
