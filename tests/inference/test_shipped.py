@@ -143,14 +143,14 @@ def test_harm_is_where_it_is_known(deblurrer: Deblurrer, data: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "gain", "losing", "worst"),
+    ("name", "gain", "worst", "losing"),
     [
-        ("GoPro GOPR0374_11_00", -0.18, 1, {"small": -0.5, "base": -0.1}),
-        ("REDS 001", 0.8, 0, {"small": -0.1, "base": -0.1}),
+        ("GoPro GOPR0374_11_00", -0.18, {"small": -1.05, "base": -1.35}, 1),
+        ("REDS 001", 0.8, {"small": 0.0, "base": 0.0}, 0),
     ],
 )
 def test_real_pairs_as_the_card_says(
-    name: str, gain: float, losing: int, worst: dict[str, float], deblurrer: Deblurrer, data: Path
+    name: str, gain: float, worst: dict[str, float], losing: int, deblurrer: Deblurrer, data: Path
 ) -> None:
     pairs = measured(name, deblurrer, data)
     given, restored = pairs.mean(axis=0)
@@ -159,10 +159,14 @@ def test_real_pairs_as_the_card_says(
     assert given == pytest.approx(told["psnr_input"], abs=0.01)
     gains = pairs[:, 1] - pairs[:, 0]
     assert gains.mean() > gain
+    assert gains.min() > worst[deblurrer.card.name]
     assert np.count_nonzero(gains < -0.1) <= losing
-    # Lettering that comes out sharp beside where it should be loses much, and harms nobody.
-    given, restored = measured(name, deblurrer, data, shift=4).T
-    assert (restored - given).min() > worst[deblurrer.card.name]
+
+
+@pytest.mark.slow
+def test_what_loses_most_is_sharp_but_displaced(deblurrer: Deblurrer, data: Path) -> None:
+    given, restored = measured("GoPro GOPR0374_11_00", deblurrer, data, shift=4).T
+    assert (restored - given).min() > {"small": -0.5, "base": -0.1}[deblurrer.card.name]
 
 
 @pytest.mark.parametrize(
