@@ -101,7 +101,7 @@ def export(
         known["measured"] = _measured(measured, Path(network))
     with network_errors_for_people():
         from unblur.inference.export import export_model
-        from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+        from unblur.inference.runtimes.choice import is_checkpoint
         from unblur.inference.runtimes.onnx import read_card
         from unblur.inference.weights import average as take_average
         from unblur.inference.weights import sequences_seen
@@ -109,14 +109,13 @@ def export(
 
         architecture, options, model = build_network(network, settings)
         whole = count_parameters(model)
-        suffix = Path(network).suffix.lower()
         stated = known.get("trained_on")
-        if suffix == ".onnx":
+        if Path(network).suffix.lower() == ".onnx":
             old = read_card(Path(network))
             if old.arithmetic == "int8" and calibrate is None:
                 raise fail(f"{network}: computes in int8; say with --calibrate on what photos", 2)
             known = {name: getattr(old, name) for name in _STAYS} | known
-        elif suffix not in CHECKPOINT_SUFFIXES:
+        elif not is_checkpoint(Path(network)):
             known.setdefault("description", "untrained, its weights are random")
         if average:
             take_average(architecture, options, model, average)

@@ -352,11 +352,12 @@ def _duration(seconds: float) -> str:
 def _describe_change(verdict: Verdict, blur: float, change: float) -> str:
     from unblur.inference.judgement import Verdict
 
-    changed = f"changed by {change / 2.55:.1f} %"
+    percent = change / 2.55
+    changed = f"changed by {percent:.1f} %"
     return {
         Verdict.SHARPER: f"made sharper by about {blur:.1f} pixels of blur, {changed}",
         Verdict.NO_SHARPER: f"no sharper, {changed}",
-        Verdict.HARDLY_CHANGED: f"hardly changed, by {change / 2.55:.2f} %: sharp already, or "
+        Verdict.HARDLY_CHANGED: f"hardly changed, by {percent:.2f} %: sharp already, or "
         "blurred beyond what this model can undo",
         Verdict.UNTOUCHED: "as it was: strength 0",
     }[verdict]

@@ -25,6 +25,7 @@ from unblur.imaging import (
     PHOTO_EXTENSIONS,
     Format,
     ImageError,
+    Photo,
     comparison,
     format_of,
     output_format,
@@ -394,7 +395,8 @@ class _Batch:
             compared = None
         if kept:
             if compared is not None:
-                self._compare_kept(job, output, compared)
+                photo = photo or read_photo(job.source, options.max_pixels)
+                self._compare_kept(photo, job, output, compared)
             return Result(str(job.source), str(output), "skipped", name, comparison=_text(compared))
         self._require_new(output, compared)
         photo = photo or read_photo(job.source, options.max_pixels)
@@ -417,9 +419,9 @@ class _Batch:
             verdict=judged.verdict,
         )
 
-    def _compare_kept(self, job: Job, output: Path, compared: Path) -> None:
+    def _compare_kept(self, photo: Photo, job: Job, output: Path, compared: Path) -> None:
         """Of an earlier run's result, which was not to be compared, or whose run was killed."""
-        photo, restored = (read_photo(p, self._options.max_pixels) for p in (job.source, output))
+        restored = read_photo(output, self._options.max_pixels)
         if restored.pixels.shape[:2] != photo.pixels.shape[:2]:
             raise ImageError(
                 f"{output}: has another size than {job.source}; use --overwrite to replace"

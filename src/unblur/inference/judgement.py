@@ -13,7 +13,6 @@ _SIDE = 128  # of the patches that are looked at
 _ACROSS = 4  # so many of them along each axis at most
 _STRIP = 64  # rows that are compared at once
 _UNSEEN = 0.2  # levels that a photo changes by on average, and nobody sees
-_LEAST = 0.05  # pixels of blur that are worth telling
 _EXPLAINED = 0.05  # of the squared change: what blur explains less of was not sharpened
 _SIGMAS = np.concatenate([[0.0], np.geomspace(0.2, 6.0, 35)])
 
@@ -67,7 +66,7 @@ def judge(given: NDArray[Any], restored: NDArray[Any], strength: float = 1.0) ->
     elif change / strength < _UNSEEN:
         verdict = Verdict.HARDLY_CHANGED
     else:
-        verdict = Verdict.SHARPER if blur >= _LEAST else Verdict.NO_SHARPER
+        verdict = Verdict.SHARPER if blur else Verdict.NO_SHARPER
     return Judgement(round(blur, 2), round(change, 2), verdict)
 
 

@@ -127,7 +127,7 @@ class JobState(BaseModel):
 
     blur: how blurred the photo was judged, as the σ in pixels of the Gaussian most like what was
     undone; change: by how many of 255 levels a value changed on average; verdict: sharper, no
-    sharper, no sharper, hardly changed, or untouched (strength 0).
+    sharper, hardly changed, or untouched (strength 0).
     """
 
     id: str
