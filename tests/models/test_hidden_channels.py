@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.models.test_networks import LIGHT, perturbed
+from unblur.inference.describe import synthetic_photo
 from unblur.models import create_model
 from unblur.models.hidden_channels import residual_blocks, without_idle_channels
 from unblur.registry import ConfigError
@@ -29,7 +31,7 @@ def test_a_network_without_its_silent_channels_restores_as_before(gated_levels: 
     images = [torch.rand(1, 3, 33, 47), torch.rand(1, 3, 64, 32)]
     expected = [network(image) for image in images]
     photos = [image[0].numpy() for image in images]
-    told, pruned = without_idle_channels(network, options, photos, share=0)
+    told, pruned = without_idle_channels(network, "unshuffle_unet", options, photos, share=0)
     assert told == {**options, "hidden": [16, 20] if gated_levels else [16, 32, 16, 20]}
     for image, before in zip(images, expected, strict=True):
         assert not torch.allclose(before, image, atol=1e-3)
@@ -55,7 +57,7 @@ def test_of_silent_channels_the_nearest_to_speaking_stay() -> None:
         block.conv1.bias[:] = -100 - torch.arange(40)
         block.conv1.bias[30] = 10
     photo = torch.rand(3, 32, 32).numpy()
-    told, pruned = without_idle_channels(network, options, [photo], 0.01)
+    told, pruned = without_idle_channels(network, "unshuffle_unet", options, [photo], 0.01)
     assert told == {**options, "hidden": [16]}
     stay = [*range(15), 30]
     assert torch.equal(pruned.encoders[0][0].conv1.weight, block.conv1.weight[stay])
@@ -75,7 +77,7 @@ def test_awake_channels_that_add_little_go_and_their_means_stay() -> None:
         block.conv2.weight[:, 32:36] *= 1e3
     photos = [torch.rand(3, 64, 64) for _ in range(3)]
     arrays = [each.numpy() for each in photos]
-    told, pruned = without_idle_channels(network, options, arrays, 0.01)
+    told, pruned = without_idle_channels(network, "unshuffle_unet", options, arrays, 0.01)
     assert told == {**options, "hidden": [32]}
     left = pruned.encoders[0][0]
     assert torch.equal(left.conv1.weight, block.conv1.weight[:32])
@@ -88,16 +90,38 @@ def test_awake_channels_that_add_little_go_and_their_means_stay() -> None:
     with torch.no_grad():
         left.conv2.bias[:] = block.conv2.bias
         assert not torch.allclose(pruned(photo[None]), before, atol=1e-2)
-    told, _ = without_idle_channels(network, options, arrays, 0.0)
+    told, _ = without_idle_channels(network, "unshuffle_unet", options, arrays, 0.0)
     assert told == {**options, "hidden": [40]}
-    told, _ = without_idle_channels(network, options, arrays, 0.9)
+    told, _ = without_idle_channels(network, "unshuffle_unet", options, arrays, 0.9)
     assert told == {**options, "hidden": [16]}
+
+
+def test_a_network_that_sees_kernels_is_pruned_in_both_its_parts() -> None:
+    options = {
+        **LIGHT["wiener_unet"], "widths": [24, 8], "edge_widths": [20, 4], "head": 40
+    }  # fmt: skip
+    network = perturbed("wiener_unet", **options).eval()
+    blocks = residual_blocks(network, "this")
+    outside = [block.conv1.out_channels for block in blocks]
+    estimator = sum(name.startswith("estimator") and name.endswith("conv1")
+                    for name, _ in network.named_modules())  # fmt: skip
+    with torch.no_grad():
+        for block in blocks:
+            block.conv1.bias[3:] = -100
+    photo = synthetic_photo(64, 96)
+    told, pruned = without_idle_channels(network, "wiener_unet", options, [photo[0].numpy()], 0)
+    hidden = [min(16, channels) for channels in outside]
+    assert told == {**options, "edge_hidden": hidden[:estimator], "hidden": hidden[estimator:]}
+    with torch.no_grad():
+        assert torch.allclose(pruned(photo), network(photo), atol=1e-5)
+    kept = residual_blocks(pruned, "this")
+    assert [block.conv1.out_channels for block in kept] == hidden
 
 
 def test_what_cannot_be_pruned_is_said() -> None:
     for name, options in (("unet16", {"width": 4}), ("plain_resnet", {"width": 4})):
         with pytest.raises(ConfigError, match="unshuffle_unet"):
-            without_idle_channels(create_model(name, **options), options, [], 0.01)
+            without_idle_channels(create_model(name, **options), name, options, [], 0.01)
     for hidden in ([8, 8], [8, 8, 0, 8], [8] * 5):
         with pytest.raises(ConfigError, match="hidden channels for 4 residual blocks"):
             create_model("unshuffle_unet", **OPTIONS, hidden=hidden)

@@ -21,7 +21,6 @@ from unblur.models.fourier import (
     WindowTransform,
     cut_apart,
     cut_windows,
-    fade,
     fade_at_edges,
     join_windows,
     spread,
@@ -101,13 +100,35 @@ def test_transforms_are_fourier_transforms(
 
 
 @settings(max_examples=20, deadline=None)
-@given(hop=st.integers(1, 6), rows=st.integers(2, 5), columns=st.integers(2, 5))
-def test_windows_come_together_again(hop: int, rows: int, columns: int) -> None:
-    x = torch.rand(2, 3, rows * hop, columns * hop)
-    windows = cut_windows(F.pad(x, (hop, hop, hop, hop)), 2 * hop)
-    assert windows.shape == (2, rows + 1, columns + 1, 3, 2 * hop, 2 * hop)
-    assert torch.equal(windows[:, 1, 1], x[..., : 2 * hop, : 2 * hop])
-    assert torch.allclose(join_windows(windows * fade(2 * hop, 0.5)), x, atol=1e-6)
+@given(
+    half=st.integers(1, 4),
+    more=st.integers(0, 5),
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 4),
+)
+def test_windows_come_together_again(half: int, more: int, rows: int, columns: int) -> None:
+    """As the filters cut them: those that hold the image reach half of an overlap past it."""
+    hop, side = 2 * half + more, 4 * half + more
+    x = torch.rand(2, 1, rows * hop, columns * hop)
+    windows = cut_windows(F.pad(x, (half, hop - half) * 2), side, hop)[:, :, :, 0]
+    assert windows.shape == (2, rows, columns, side, side)
+    assert torch.equal(
+        windows[:, 0, 0, half:, half:], F.pad(x, (0, half) * 2)[:, 0, : side - half, : side - half]
+    )
+    assert torch.allclose(join_windows(windows, hop), x, atol=1e-6)
+
+
+def test_windows_fade_into_each_other() -> None:
+    """What one says of an overlap gives way to what the next one says, from edge to edge."""
+    hop, half = 8, 3
+    windows = torch.zeros(1, 1, 2, hop + 2 * half, hop + 2 * half)
+    windows[:, :, 1] = 1
+    joined = join_windows(windows, hop)[0, 0]
+    assert torch.equal(joined[:, : hop - half], torch.zeros(hop, hop - half))
+    assert torch.equal(joined[:, hop + half :], torch.ones(hop, hop - half))
+    seam = joined[0, hop - half : hop + half]
+    assert (seam[1:] > seam[:-1]).all()
+    assert torch.allclose(seam + seam.flip(0), torch.ones(2 * half))
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -137,22 +158,24 @@ def test_noise_is_not_trusted(estimator: KernelEstimator, lumas: Tensor) -> None
 @pytest.mark.parametrize("name", KERNELS)
 def test_filters_with_the_true_kernel_restore(name: str, lumas: Tensor) -> None:
     blurred = under(KERNELS[name], lumas, 1 / 255)
-    wiener, truth = WienerFilter(256, 16), estimate_of(KERNELS[name])
+    wiener, truth = WienerFilter(192, 128, 16, (1.0, 2.2)), estimate_of(KERNELS[name])
     changes = wiener(blurred, truth)
     assert changes.shape == (3, 2, 256, 384)
+    alone = WienerFilter(192, 128, 16, [2.2])(blurred, truth)
+    assert torch.allclose(alone, changes[:, 1:], atol=1e-5)
     gains = [psnr(blurred + change[:, None], lumas) for change in changes.unbind(1)]
     assert max(gains) > psnr(blurred, lumas) + 1.5
-    errors = wiener.error(blurred, lumas, truth)
-    assert errors.shape == (3, 1, 2)
-    assert errors.mean() < -1.5
+    errors = wiener.error(blurred, lumas, changes)
+    assert errors.shape == (3, 2, 2, 3)
+    assert errors.mean((0, 2, 3)).min() < -1.5
 
 
 def test_what_guesses_disagree_on_is_left_alone(lumas: Tensor) -> None:
     blurred = under(KERNELS["motion"], lumas, 1 / 255)
     wrong = motion_kernel(9.0, 110.0)
-    wiener = WienerFilter(256, 16)
+    wiener = WienerFilter(192, 128, 16, (1.0, 2.2))
     errors = [
-        wiener.error(blurred, lumas, estimate_of(*guesses)).mean()
+        wiener.error(blurred, lumas, wiener(blurred, estimate_of(*guesses))).mean()
         for guesses in ([KERNELS["motion"]], [KERNELS["motion"], wrong], [wrong])
     ]
     assert errors[0] < errors[1] < errors[2]
@@ -160,7 +183,9 @@ def test_what_guesses_disagree_on_is_left_alone(lumas: Tensor) -> None:
 
 
 def test_a_kernel_of_one_point_changes_next_to_nothing(lumas: Tensor) -> None:
-    changes = WienerFilter(256, 16)(lumas, estimate_of(np.ones((1, 1), np.float32), balance=1e-3))
+    changes = WienerFilter(192, 128, 16, (1.0, 2.2))(
+        lumas, estimate_of(np.ones((1, 1), np.float32), balance=1e-3)
+    )
     assert changes.abs().max() < 0.01
     assert changes.abs().mean() < 1e-3
 
@@ -171,7 +196,7 @@ def test_windows_have_kernels_of_their_own() -> None:
     point, gaussian = at_centre(np.ones((1, 1), np.float32)), at_centre(gaussian_kernel(2.0))
     guesses = torch.stack([point, point, gaussian, gaussian])[None, None, :, None]
     estimate = Estimate(guesses, torch.full((1, 1, 4), 0.01))
-    changes = WienerFilter(256, 16)(image, estimate).abs()
+    changes = WienerFilter(192, 128, 16, (1.0, 2.2))(image, estimate).abs()
     assert changes[..., :256].mean() < 0.1 * changes[..., 384:].mean()
 
 
@@ -262,6 +287,10 @@ def test_half_precision_of_a_training_leaves_spectra_alone() -> None:
         ({"reach": 12}, "at most an eighth"),
         ({"window": 4096}, "at most 1024"),
         ({"window": 72, "reach": 4}, "grids"),
+        ({"gammas": []}, "between 1 and 4"),
+        ({"gammas": [1.0, 0.45]}, "between 1 and 4"),
+        ({"edge_hidden": [8]}, "edge_hidden channels for"),
+        ({"hidden": [8]}, "hidden channels for"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(options: dict, message: str) -> None:

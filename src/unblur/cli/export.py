@@ -129,7 +129,7 @@ def export(
 
             looked_at = blurred_photos("--prune", prune, _LOOKED_AT, _PRUNED_ON)
             share = _PRUNED_SHARE if prune_share is None else prune_share
-            options, model = without_idle_channels(model, options, looked_at, share)
+            options, model = without_idle_channels(model, architecture, options, looked_at, share)
         photos = None
         if calibrate is not None:
             photos = list(blurred_photos("--calibrate", calibrate, _CALIBRATED_ON))

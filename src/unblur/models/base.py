@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,6 +35,8 @@ class RestorationModel(nn.Module):
     bf16: whether that is precise enough to run it.
     float_sections: stay in float32 where other convolutions are computed in int8; rounding shows
         in them most.
+    hidden_options: of options that give the hidden channels of residual blocks, one by one, the
+        section that they lie in. "": in all of it.
     """
 
     size_multiple: int = 1
@@ -42,6 +46,7 @@ class RestorationModel(nn.Module):
     own_losses: tuple[str, ...] = ()
     bf16: bool = True
     float_sections: tuple[str, ...] = ()
+    hidden_options: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def options_from(cls, weights: dict[str, Tensor]) -> dict[str, Any] | None:

@@ -105,13 +105,16 @@ def power(pair: Spectrum) -> Tensor:
     return (pair[0] ** 2 + pair[1] ** 2).sum(-3)
 
 
-def cut_windows(x: Tensor, side: int) -> Tensor:
-    """N×C×H×W, sides multiples of side/2 → N×rows×columns×C×side×side, half overlapping."""
+def cut_windows(x: Tensor, side: int, hop: int) -> Tensor:
+    """N×C×H×W, sides multiples of hop → N×rows×columns×C×side×side, one every hop.
+
+    side: from one hop to two. As many as lie in the image whole, with what is left of a last hop.
+    """
     batch, channels, height, width = x.shape
-    hop = side // 2
+    more = side - hop
     x = x.reshape(batch, channels, height // hop, hop, width // hop, hop)
-    x = torch.cat([x[:, :, :-1], x[:, :, 1:]], 3)
-    x = torch.cat([x[:, :, :, :, :-1], x[:, :, :, :, 1:]], 5)
+    x = torch.cat([x[:, :, :-1], x[:, :, 1:, :more]], 3)
+    x = torch.cat([x[:, :, :, :, :-1], x[:, :, :, :, 1:, :more]], 5)
     return x.permute(0, 2, 4, 1, 3, 5)
 
 
@@ -142,17 +145,38 @@ def spread(windows: Tensor, rows: int, columns: int) -> Tensor:
     return windows
 
 
-def join_windows(windows: Tensor) -> Tensor:
-    """The sum of half-overlapping windows, without the outer half of those at the edges.
+def join_windows(windows: Tensor, hop: int) -> Tensor:
+    """N×rows×columns×side×side, one every hop → N×1×rows·hop×columns·hop.
 
-    N×rows×columns×C×side×side → N×C×(rows−1)·side/2×(columns−1)·side/2.
+    Each window fades into the next where they overlap. At the edges of the image half as much of
+    the outermost ones is left out.
     """
-    batch, rows, columns, channels, side, _ = windows.shape
-    hop = side // 2
-    x = windows.permute(0, 3, 1, 4, 2, 5)
-    x = x[..., 1:, :hop] + x[..., :-1, hop:]
-    x = x[:, :, 1:, :hop] + x[:, :, :-1, hop:]
-    return x.reshape(batch, channels, (rows - 1) * hop, (columns - 1) * hop)
+    batch, rows, columns = windows.shape[:3]
+    for along, axis in ((1, 3), (2, 4)):
+        windows = _faded_into_neighbours(windows, along, axis, hop)
+    return windows.permute(0, 1, 3, 2, 4).reshape(batch, 1, rows * hop, columns * hop)
+
+
+def _faded_into_neighbours(windows: Tensor, along: int, axis: int, hop: int) -> Tensor:
+    """Windows' `hop` values in the middle of an axis; `along` another one they are neighbours."""
+    half = (windows.shape[axis] - hop) // 2
+    count = windows.shape[along]
+
+    def of(first: int, number: int, start: int, length: int) -> Tensor:
+        return windows.narrow(along, first, number).narrow(axis, start, length)
+
+    # The outermost ones stand for the neighbours they have not.
+    before = torch.cat([of(0, 1, half, half), of(0, count - 1, hop + half, half)], along)
+    behind = torch.cat([of(1, count - 1, 0, half), of(count - 1, 1, hop, half)], along)
+    share = 1 - _ramps(4 * half, 2 * half, windows.device)[half : 2 * half]  # of them: 1/2 … 0
+    shape = [1] * windows.ndim
+    shape[axis] = half
+    share = share.reshape(shape)
+    first, last = of(0, count, half, half), of(0, count, hop, half)
+    inner = of(0, count, 2 * half, hop - 2 * half)
+    first = first + (before - first) * share
+    last = last + (behind - last) * share.flip(axis)
+    return torch.cat([first, inner, last], axis)
 
 
 def with_neighbours(windows: Tensor) -> Tensor:
@@ -169,6 +193,12 @@ def with_border(windows: Tensor) -> Tensor:
     """N×rows×columns×…, those at the edges once more around them."""
     windows = torch.cat([windows[:, :1], windows, windows[:, -1:]], 1)
     return torch.cat([windows[:, :, :1], windows, windows[:, :, -1:]], 2)
+
+
+def between(windows: Tensor) -> Tensor:
+    """N×rows×columns×… → N×rows−1×columns−1×…, the mean of each and those below and right of it."""
+    windows = (windows[:, :-1] + windows[:, 1:]) / 2
+    return (windows[:, :, :-1] + windows[:, :, 1:]) / 2
 
 
 def fade(side: int, share: float) -> Tensor:

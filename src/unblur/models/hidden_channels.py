@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unblur.models.base import RestorationModel
 from unblur.models.plain import PlainResBlock
 from unblur.models.registry import ConfigError, create_model
-from unblur.models.unshuffle_unet import UnshuffleUNet
 from unblur.padding import padded_length
 
 _TOGETHER = 16  # channels that runtimes compute at once with AVX-512: fewer take as long
@@ -96,24 +96,29 @@ def look(
 
 def without_idle_channels(
     network: nn.Module,
+    architecture: str,
     options: dict[str, Any],
     photos: Iterable[NDArray[np.float32]],
     share: float,
-) -> tuple[dict[str, Any], UnshuffleUNet]:
-    """(options, network) of an `unshuffle_unet` without the hidden channels that do little.
+) -> tuple[dict[str, Any], nn.Module]:
+    """(options, network) of an architecture without the hidden channels that do little.
 
     In each block those go that add least: together less than `share` of the variance over all
     photos of what its channels add, and the silent ones. What they add on average stays, in the
     bias (P. Molchanov et al., "Pruning convolutional neural networks for resource efficient
     inference", ICLR 2017, compares such measures). A multiple of 16 channels is left, or all.
-    photos: blurred ones of one size, 3×H×W in [0, 1]. Raises ConfigError for other networks.
+    photos: blurred ones of one size, 3×H×W in [0, 1]. Raises ConfigError for networks whose
+    options do not say how many hidden channels each block has.
     """
     blocks = residual_blocks(network, "--prune")
-    if not isinstance(network, UnshuffleUNet):
-        raise ConfigError("--prune is for unshuffle_unet, whose blocks have widths of their own")
+    sections = network.hidden_options if isinstance(network, RestorationModel) else {}
+    if not sections:
+        raise ConfigError(
+            "--prune is for unshuffle_unet and wiener_unet, whose blocks have widths of their own"
+        )
     names = {block: name for name, block in network.named_modules()}
     weights = network.state_dict()
-    hidden = []
+    hidden: dict[str, list[int]] = {option: [] for option in sections}
     images = (torch.from_numpy(photo)[None] for photo in photos)
     for block, seen in zip(blocks, look(network, blocks, images), strict=True):
         first, second = f"{names[block]}.conv1", f"{names[block]}.conv2"
@@ -131,9 +136,9 @@ def without_idle_channels(
         weights[f"{second}.weight"] = reading[:, kept]
         for name in (f"{first}.weight", f"{first}.bias"):
             weights[name] = weights[name][kept]
-        hidden.append(count)
-    options = {**options, "hidden": hidden}
-    pruned = create_model("unshuffle_unet", **options)
-    assert isinstance(pruned, UnshuffleUNet)  # noqa: S101
+        option = next(o for o, section in sections.items() if names[block].startswith(section))
+        hidden[option].append(count)
+    options = {**options, **hidden}
+    pruned = create_model(architecture, **options)
     pruned.load_state_dict(weights)
     return options, pruned.train(network.training)

@@ -25,8 +25,10 @@ from unblur.models.fourier import (
     with_neighbours,
 )
 from unblur.models.unshuffle_unet import UnshuffleTrunk, residual_block
+from unblur.registry import ConfigError
 
 _EDGE_FACTOR = 4  # of the pixel-unshuffle
+_MIDDLE_BLOCKS = 2  # of the head, at half its resolution
 _BALANCE = 0.05  # first share of an edge map's variance that is added before dividing by it
 _FLAT = 1e-5  # sum of squared slopes of a window that shows nothing
 _FLOOR = 1e-4  # of a power spectrum, as a share of its mean, before its logarithm
@@ -54,7 +56,8 @@ class KernelEstimator(nn.Module):
 
     widths, encoder_blocks, decoder_blocks: of the U-Net that finds edges. maps: pairs of edge maps
     that it makes, horizontal and vertical ones. head, head_blocks: channels and blocks of the
-    network that makes kernels of their correlations with the photo. guesses: how many.
+    network that makes kernels of their correlations with the photo. guesses: how many. hidden:
+    channels inside each residual block of the U-Net, then of the other network.
     """
 
     fade: Tensor
@@ -73,9 +76,16 @@ class KernelEstimator(nn.Module):
         head: int,
         head_blocks: int,
         guesses: int,
+        hidden: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.window, self.reach, self.maps = window, reach, maps
+        in_edges = sum(encoder_blocks) + sum(decoder_blocks)
+        if hidden is not None and len(hidden) != in_edges + head_blocks + _MIDDLE_BLOCKS:
+            raise ConfigError(
+                f"wiener_unet needs edge_hidden channels for {in_edges} residual blocks of its "
+                f"U-Net and {head_blocks + _MIDDLE_BLOCKS} of its head, got {list(hidden)}"
+            )
         self.edges = UnshuffleTrunk(
             1,
             2 * maps * _EDGE_FACTOR**2,
@@ -84,6 +94,7 @@ class KernelEstimator(nn.Module):
             decoder_blocks,
             _EDGE_FACTOR,
             modulated=True,
+            hidden=hidden and hidden[:in_edges],
         )
         self.balance = nn.Parameter(torch.full((maps, 1, 1), math.log(_BALANCE)))
         self.photos = WindowTransform(window, 0, window)
@@ -100,11 +111,13 @@ class KernelEstimator(nn.Module):
         self.register_buffer("place", place, persistent=False)
         self.intro = nn.Conv2d(4 * (2 * maps + 4), head, 3, padding=1)
         first = head_blocks // 2
-        self.before = nn.Sequential(*[residual_block(head) for _ in range(first)])
+        inside = hidden[in_edges:] if hidden else [head] * (head_blocks + _MIDDLE_BLOCKS)
+        blocks = [residual_block(head, each) for each in inside]
+        self.before = nn.Sequential(*blocks[:first])
         self.down = nn.Conv2d(head, head, 2, 2)
-        self.middle = nn.Sequential(*[residual_block(head) for _ in range(2)])
+        self.middle = nn.Sequential(*blocks[first : first + _MIDDLE_BLOCKS])
         self.up = nn.ConvTranspose2d(head, head, 2, 2)
-        self.after = nn.Sequential(*[residual_block(head) for _ in range(head_blocks - first)])
+        self.after = nn.Sequential(*blocks[first + _MIDDLE_BLOCKS :])
         self.output = nn.Conv2d(head, 4 * guesses, 3, padding=1)
         self.noise = nn.Linear(head, 1)
         nn.init.zeros_(self.noise.weight)
@@ -181,7 +194,9 @@ class KernelEstimator(nn.Module):
         near = slice(self.reach, 3 * self.reach)
         with torch.no_grad(), full_precision(blurred):
             photo, edges = (
-                self.photos(cut_windows(slopes(single(x)), self.window) * self.target_fade)
+                self.photos(
+                    cut_windows(slopes(single(x)), self.window, self.window // 2) * self.target_fade
+                )
                 for x in (blurred, sharp)
             )
             strength, both = power(edges), cross(edges, photo)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -175,6 +176,7 @@ class UnshuffleUNet(UnshuffleTrunk, RestorationModel):
     # A sixth of the arithmetic of the shipped models. With them in int8, too, sharp photos come
     # back 20 dB further from what they are in float32.
     float_sections = ("decoders.0",)
+    hidden_options = MappingProxyType({"hidden": ""})
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,10 @@ from unblur.models.base import RestorationModel, SurveyingModel
 from unblur.models.fourier import (
     Spectrum,
     WindowTransform,
+    between,
     cut_windows,
     fade,
     full_precision,
-    half_spectrum_shares,
     join_windows,
     single,
     spread,
@@ -39,13 +40,15 @@ from unblur.padding import window_count
 
 _FACTOR = 2  # of the refiner's pixel-unshuffle
 _DARK = 1e-4  # the least luma: powers have an infinite slope at 0
-_GAMMAS = (1.0, 2.2)  # luma is filtered as it is, and taken to that power, roughly as light
 _LARGEST_WINDOW = 1024
 _UNCHANGED = 1e-3  # errors below this root mean square, of white, are not worth a loss
 
 
 class WienerFilter(nn.Module):
-    """Luma N×1×H×W and the estimate of its blur → N×2×H×W: what filters change, for _GAMMAS.
+    """Luma N×1×H×W and the estimate of its blur → N×gammas×H×W: what filters change.
+
+    They see the luma to the power of each of gammas: 1 for values as they are, 2.2 roughly for
+    light.
 
     The filter that is best on average over all guesses, conj(mean K) / (mean |K|² + noise): slopes
     of photos are taken to be Gaussian, alike at all scales, and noise to be white. Colours are
@@ -55,58 +58,54 @@ class WienerFilter(nn.Module):
     before: Tensor
     behind: Tensor
     slope: Tensor
-    shares: Tensor
 
-    def __init__(self, window: int, reach: int) -> None:
+    def __init__(self, window: int, hop: int, reach: int, gammas: Sequence[float]) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.hop, self.gammas = window, hop, tuple(gammas)
         self.photos = WindowTransform(window, 0, window)
         self.kernels = WindowTransform(window, -reach, 2 * reach)
-        # What fades before the transform is not used behind it; both together are a Hann window,
-        # whose halves add up to 1.
+        # Edges that fade do not ring. They come back behind the filter, of little use by then, and
+        # fade into those of the neighbours.
         before = fade(window, 0.125)
         self.register_buffer("before", before, persistent=False)
-        self.register_buffer("behind", fade(window, 0.5) / before, persistent=False)
+        self.register_buffer("behind", 1 / before, persistent=False)
         rows = torch.sin(math.pi / window * torch.arange(window)) ** 2
         slope = 4 * (rows[:, None] + rows[None, : window // 2 + 1]) + 1e-4
         self.register_buffer("slope", slope, persistent=False)
-        shares = half_spectrum_shares(window).float()
-        self.register_buffer("shares", shares, persistent=False)
 
     def forward(self, luma: Tensor, estimate: Estimate) -> Tensor:
-        hop = self.window // 2
-        real, imaginary = (with_border(part) for part in self._response(estimate))
-        luma = F.pad(luma, (hop, hop, hop, hop), mode="reflect")
+        real, imaginary = self._response(estimate)
         changes = []
-        for gamma in _GAMMAS:
+        for gamma in self.gammas:
             light = luma if gamma == 1 else luma.clamp_min(_DARK) ** gamma
             a, b = self._spectra(light)
             windows = self.photos.inverse(a * real - b * imaginary, a * imaginary + b * real)
-            light = join_windows((windows * self.behind)[:, :, :, None])
+            light = join_windows(windows * self.behind, self.hop)
             changes.append(light if gamma == 1 else light.clamp(_DARK**gamma, 1.0) ** (1 / gamma))
-        return torch.cat(changes, 1) - luma[..., hop:-hop, hop:-hop]
+        return torch.cat(changes, 1) - luma
 
-    def error(self, luma: Tensor, sharp: Tensor, estimate: Estimate) -> Tensor:
-        """What the filter leaves of the error of each window, N×rows×columns in dB."""
-        real, imaginary = self._response(estimate)
-        grey = luma.mean((2, 3), keepdim=True)  # what fades at the edges is to be little
-        (a, b), (c, d) = (self._spectra(image - grey) for image in (luma, sharp))
-        least = (_UNCHANGED * self.window**2) ** 2
+    def error(self, luma: Tensor, sharp: Tensor, changes: Tensor) -> Tensor:
+        """What the filters leave of the error, N×gammas×rows×columns of one hop each, in dB."""
 
-        def energy(real: Tensor, imaginary: Tensor) -> Tensor:
-            return ((real**2 + imaginary**2) * self.shares).sum((-2, -1)) + least
+        def energy(error: Tensor) -> Tensor:
+            return F.avg_pool2d(error.square(), self.hop) + _UNCHANGED**2
 
-        after = energy(a * real - b * imaginary - c, a * imaginary + b * real - d)
-        return 10 * torch.log10(after / energy(a - c, b - d))
+        return 10 * torch.log10(energy(luma + changes - sharp) / energy(luma - sharp))
 
     def _spectra(self, luma: Tensor) -> Spectrum:
-        return self.photos(cut_windows(luma, self.window)[:, :, :, 0] * self.before)
+        """Of windows that reach half of what they overlap past the image, mirrored there."""
+        outside = (self.window - self.hop) // 2
+        # The rest of the last hop is cut off again: the mirror image has to hold it.
+        luma = F.pad(luma, (outside, self.hop - outside) * 2, mode="reflect")
+        windows = cut_windows(luma, self.window, self.hop)
+        return self.photos(windows[:, :, :, 0] * self.before)
 
     def _response(self, estimate: Estimate) -> Spectrum:
         """Of each window's filter, by frequency."""
-        real, imaginary = self.kernels(estimate.guesses)
+        guesses, balance = (between(with_border(each)) for each in estimate)
+        real, imaginary = self.kernels(guesses)
         power = (real**2 + imaginary**2).mean(-3)
-        power = power + estimate.balance[..., None, None] * self.slope
+        power = power + balance[..., None, None] * self.slope
         return real.mean(-3) / power, -imaginary.mean(-3) / power
 
 
@@ -120,11 +119,12 @@ class WienerUNet(SurveyingModel):
     window: side in pixels of the half-overlapping windows. reach: of kernels, in pixels to each
     side. edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net,
     which has one each on the way up. maps, head, head_blocks, guesses: see
-    KernelEstimator.
+    KernelEstimator. edge_hidden: channels inside its residual blocks. gammas: see WienerFilter.
     """
 
     begins_with = ("unshuffle_unet",)
     own_losses = ("kernels", "filters")
+    hidden_options = MappingProxyType({"hidden": "refiner", "edge_hidden": "estimator"})
     bf16 = False  # of its spectra: up to 0.13 dB on a photo, and no faster
 
     def __init__(
@@ -141,8 +141,12 @@ class WienerUNet(SurveyingModel):
         head: int = 96,
         head_blocks: int = 6,
         guesses: int = 4,
+        edge_hidden: Sequence[int] | None = None,
+        gammas: Sequence[float] = (1.0, 2.2),
     ) -> None:
         super().__init__()
+        if not gammas or not all(1 <= gamma <= 4 for gamma in gammas):
+            raise ConfigError(f"wiener_unet's gammas lie between 1 and 4, got {list(gammas)}")
         if reach % 4 or not 0 < 8 * reach <= window <= _LARGEST_WINDOW:
             raise ConfigError(
                 f"wiener_unet's window is at most {_LARGEST_WINDOW}, its reach a multiple of 4 and "
@@ -150,12 +154,22 @@ class WienerUNet(SurveyingModel):
             )
         once = [1] * (len(edge_blocks) - 1)
         self.estimator = KernelEstimator(
-            window, reach, edge_widths, edge_blocks, once, maps, head, head_blocks, guesses
+            window,
+            reach,
+            edge_widths,
+            edge_blocks,
+            once,
+            maps,
+            head,
+            head_blocks,
+            guesses,
+            edge_hidden,
         )
-        self.wiener = WienerFilter(window, reach)
+        hop = window // 2
+        self.wiener = WienerFilter(hop * 3 // 2, hop, reach, gammas)
         self.refiner = UnshuffleTrunk(
-            3 + len(_GAMMAS),
-            (3 + len(_GAMMAS)) * _FACTOR**2,
+            3 + len(gammas),
+            (3 + len(gammas)) * _FACTOR**2,
             widths,
             encoder_blocks,
             decoder_blocks,
@@ -191,7 +205,7 @@ class WienerUNet(SurveyingModel):
 
     def restore_surveyed(self, x: Tensor, survey: Tensor) -> Tensor:
         guesses = survey[..., :-1].reshape(*survey.shape[:3], *self._guesses)
-        return self._restore(x, _luma(x), Estimate(guesses, survey[..., -1]))
+        return self._refine(x, self._filter(_luma(x), Estimate(guesses, survey[..., -1])))
 
     def restore_and_compare(
         self, blurred: Tensor, sharp: Tensor, restores: bool = True
@@ -205,14 +219,15 @@ class WienerUNet(SurveyingModel):
         x, target = self.padded(blurred), _luma(self.padded(sharp))
         luma = _luma(x)
         estimate = self._estimate(luma)
+        changes = self._filter(luma, estimate)
         with full_precision(x):
             kernels, trust = self.estimator.targets(luma, target)
             distance = trust * kernel_distance(estimate.guesses, kernels)
             losses = {
                 "kernels": distance.sum() / trust.sum().clamp_min(1e-3),
-                "filters": self.wiener.error(single(luma), single(target), estimate).mean(),
+                "filters": self.wiener.error(single(luma), single(target), changes).mean(),
             }
-        restored = self._restore(x, luma, estimate)[..., :height, :width] if restores else blurred
+        restored = self._refine(x, changes)[..., :height, :width] if restores else blurred
         return restored, losses
 
     def _estimate(self, luma: Tensor) -> Estimate:
@@ -221,9 +236,12 @@ class WienerUNet(SurveyingModel):
         rows, columns = (window_count(x, self.size_multiple, self.min_size) for x in luma.shape[2:])
         return Estimate(spread(guesses, rows, columns), spread(balance, rows, columns))
 
-    def _restore(self, x: Tensor, luma: Tensor, estimate: Estimate) -> Tensor:
-        with full_precision(x):
-            changes = self.wiener(single(luma), estimate)
+    def _filter(self, luma: Tensor, estimate: Estimate) -> Tensor:
+        with full_precision(luma):
+            changes: Tensor = self.wiener(single(luma), estimate)
+        return changes
+
+    def _refine(self, x: Tensor, changes: Tensor) -> Tensor:
         own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
         trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
         return x + own[:, :3] + trusted
