@@ -3,7 +3,7 @@
     taskset -c 0 python benchmarks/study.py -o STUDY
 
 Every candidate is trained for the same minutes of the same machine (of one core by Linux's
-`taskset`), on the same photos and blur (recipes/shipped_small.yaml), and measured on four photos of
+`taskset`), on the same photos and blur (recipes/plain_small.yaml), and measured on four photos of
 each set of benchmarks/suite.yaml. What a step of each takes is timed first, in turns: the quarter
 of the steps that are fastest, so that other work on the machine hardly counts. It gets as many
 steps as fit into its minutes, however long they take. What is timed, trained or measured already in
@@ -44,7 +44,7 @@ from unblur.training.config import Recipe
 from unblur.training.recipe import overridden
 from unblur.training.reports import read_metrics
 
-RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "shipped_small.yaml"
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "plain_small.yaml"
 SUITE = Path(__file__).with_name("suite.yaml")
 COUNT = 4  # images of each set, under each of its blurs
 RUNTIMES = ("onnxruntime", "openvino")

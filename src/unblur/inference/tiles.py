@@ -58,13 +58,12 @@ def plan_axis(
     tile = max(tile // multiple * multiple, smallest_tile(overlap, multiple, minimum))
     if padded <= tile:
         return (Span(0, padded),)
-    # One `multiple` of the shared zone is slack for rounding the starts down to the grid.
-    shared = 2 * overlap + multiple
+    shared = padded_length(2 * overlap, multiple)
     count = -(-(padded - shared) // (tile - shared))
     side = padded_length(-(-(padded + shared * (count - 1)) // count), multiple, minimum)
-    starts = [
-        (padded - side) * index // (count - 1) // multiple * multiple for index in range(count)
-    ]
+    # Starts lie on the grid: of the steps between them some are one `multiple` longer than others.
+    steps = (padded - side) // multiple
+    starts = [steps * index // (count - 1) * multiple for index in range(count)]
     return tuple(Span(start, start + side) for start in starts)
 
 
