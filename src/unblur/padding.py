@@ -11,11 +11,6 @@ def padded_length(length: int, multiple: int, minimum: int = 1) -> int:
     return -(-max(length, minimum) // multiple) * multiple
 
 
-def window_count(length: int, hop: int, window: int) -> int:
-    """How many windows, one every `hop`, fit into a padded length."""
-    return (length - window) // hop + 1
-
-
 def reflected_indices(start: int, stop: int, length: int) -> NDArray[np.intp]:
     """Where the positions start…stop−1 of an endlessly mirrored axis of `length` values lie in it.
 

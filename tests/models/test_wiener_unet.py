@@ -60,9 +60,9 @@ def at_centre(kernel: np.ndarray, reach: int = 16) -> Tensor:
 
 
 def estimate_of(*kernels: np.ndarray, balance: float = 5e-3) -> Estimate:
-    """Equally likely kernels in both windows of 256×384 pixels."""
+    """Equally likely kernels in all cells of 256×384 pixels."""
     guesses = torch.stack([at_centre(kernel) for kernel in kernels])
-    return Estimate(guesses.expand(1, 1, 2, -1, -1, -1), torch.full((1, 1, 2), balance))
+    return Estimate(guesses.expand(1, 2, 3, -1, -1, -1), torch.full((1, 2, 3), balance))
 
 
 def under(kernel: np.ndarray, lumas: Tensor, noise: float = 0.0) -> Tensor:
@@ -144,7 +144,9 @@ def test_least_squares_find_the_kernel(
     assert trust.min() > 0.8
     # As guesses they are right, and one point is not.
     assert kernel_distance(found[..., None, :, :], found).max() < 1e-3
-    point = estimate_of(np.ones((1, 1), np.float32)).guesses.expand(3, 1, 2, -1, -1, -1)
+    point = (
+        estimate_of(np.ones((1, 1), np.float32)).guesses[:, :1, :2].expand(3, -1, -1, -1, -1, -1)
+    )
     assert kernel_distance(point, found).min() > 0.5
 
 
@@ -194,8 +196,8 @@ def test_windows_have_kernels_of_their_own() -> None:
     """On the left a point, on the right a Gaussian: only the right one is changed."""
     image = synthetic_photo(256, 640).mean(1, keepdim=True)
     point, gaussian = at_centre(np.ones((1, 1), np.float32)), at_centre(gaussian_kernel(2.0))
-    guesses = torch.stack([point, point, gaussian, gaussian])[None, None, :, None]
-    estimate = Estimate(guesses, torch.full((1, 1, 4), 0.01))
+    guesses = torch.stack([point, point, point, gaussian, gaussian])[None, None, :, None]
+    estimate = Estimate(guesses.expand(1, 2, -1, -1, -1, -1), torch.full((1, 2, 5), 0.01))
     changes = WienerFilter(192, 128, 16, (1.0, 2.2))(image, estimate).abs()
     assert changes[..., :256].mean() < 0.1 * changes[..., 384:].mean()
 
@@ -256,7 +258,7 @@ def test_surveys_say_all_that_restoring_needs() -> None:
     image = synthetic_photo(96, 160)
     with torch.no_grad():
         survey = network.survey(image)  # type: ignore[operator]
-        assert survey.shape == (1, 2, 4, network.survey_size)
+        assert survey.shape == (1, 3, 5, network.survey_size)
         assert torch.equal(network.restore_surveyed(image, survey), network(image))  # type: ignore[operator]
 
 

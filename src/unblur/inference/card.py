@@ -22,8 +22,8 @@ class ModelCard:
     overlap: context in pixels that a tile's pixel needs to come out as in the whole photo.
     tile: side of a square of as many pixels as keep memory moderate in a tile.
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
-    survey: how many numbers it notes of each window of min_size pixels, one every size_multiple,
-        before it restores (0: it surveys nothing).
+    survey: how many numbers it notes of each cell of size_multiple pixels a side before it
+        restores (0: it surveys nothing).
     dtype: of the stored weights; runtimes convert them as they load.
     arithmetic: what convolutions are computed in: float32 or, most of them, int8.
     bf16: whether what computes in bf16 may do so with it; where not, it computes in float32.

@@ -115,13 +115,10 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
             2: multiple * torch.export.Dim("surveyed_height", min=least),
             3: multiple * torch.export.Dim("surveyed_width", min=least),
         }
-        fewer = card.min_size // multiple - 1
-        windows = torch.zeros((2, side // multiple - fewer, side // multiple + 2 - fewer))
-        inputs += (torch.rand(3, 3, side + multiple, side), torch.rand(4, card.survey))
-        inputs += (windows.long(),)
-        shapes += [surveyed, {0: torch.export.Dim("known")}]
-        shapes += [{0: batch, 1: height - fewer, 2: width - fewer}]
-        names += ["surveyed", "known", "windows"]
+        cells = torch.zeros((2, side // multiple, side // multiple + 2), dtype=torch.long)
+        inputs += (torch.rand(3, 3, side + multiple, side), torch.rand(4, card.survey), cells)
+        shapes += [surveyed, {0: torch.export.Dim("known")}, {0: batch, 1: height, 2: width}]
+        names += ["surveyed", "known", "cells"]
     if card.statistics:
         inputs += (torch.rand(1, card.statistics), torch.tensor(0.0))
         shapes += [None, None]

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unblur.models.base import RestorationModel
 from unblur.models.deploy import DeployedModel
 from unblur.models.light_unet import DSConv
-from unblur.padding import padded_length, window_count
+from unblur.padding import padded_length
 
 _SIDE = 256
 
@@ -297,8 +297,7 @@ def _reach(deployed: DeployedModel, image: Tensor, half: int, tolerance: float) 
         whole = deployed(image)
         left = image[..., :half]
         if deployed.survey_size:
-            network = deployed.network
-            columns = window_count(half, network.size_multiple, network.min_size)
+            columns = half // deployed.network.size_multiple
             part = deployed.restore_surveyed(left, whole[1][:, :, :columns])
         else:
             rest = (whole[1], torch.tensor(1.0)) if deployed.statistics else ()

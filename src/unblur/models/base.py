@@ -98,8 +98,7 @@ class SurveyingModel(RestorationModel):
 
     What it sees is seen once of a large photo, and told to the tiles that are restored.
 
-    survey_size: how many numbers it notes of each window of `min_size` pixels, one every
-        `size_multiple`.
+    survey_size: how many numbers it notes of each cell of `size_multiple` pixels a side.
     """
 
     survey_size: int
@@ -109,7 +108,7 @@ class SurveyingModel(RestorationModel):
         raise NotImplementedError
 
     def restore_surveyed(self, x: Tensor, survey: Tensor) -> Tensor:
-        """Map a batch to its restored version, with what was seen of its windows."""
+        """Map a batch to its restored version, with what was seen of its cells."""
         raise NotImplementedError
 
     def restore(self, x: Tensor) -> Tensor:

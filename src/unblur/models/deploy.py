@@ -17,9 +17,9 @@ class DeployedModel(nn.Module):
     N×3×H×W in [0, 1] with H and W as the network demands, 1×S averages, a scalar from own (0) to
     given (1). A network with global layers takes a batch for tiles of one photo, whose averages
     are shared.
-    forward(blurred, surveyed, known, windows) → (restored, own survey) for those that survey: what
-    is seen of the windows of `surveyed`, M of them, and `known`, K×S, of those that were seen
-    before; windows, N×rows×columns, says which of these M + K are those of `blurred`. So one graph
+    forward(blurred, surveyed, known, cells) → (restored, own survey) for those that survey: what
+    is seen of the cells of `surveyed`, M of them, and `known`, K×S, of those that were seen
+    before; cells, N×rows×columns, says which of these M + K are those of `blurred`. So one graph
     surveys a photo, restores it with a survey of it, or does both at once.
     """
 
@@ -37,12 +37,12 @@ class DeployedModel(nn.Module):
         blurred: Tensor,
         first: Tensor | None = None,
         second: Tensor | None = None,
-        windows: Tensor | None = None,
+        cells: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         if self.survey_size:
             own = seen = self.survey(blurred if first is None else first)
-            if second is not None and windows is not None:
-                seen = torch.cat([own.flatten(0, 2), second])[windows]
+            if second is not None and cells is not None:
+                seen = torch.cat([own.flatten(0, 2), second])[cells]
             return self.restore_surveyed(blurred, seen), own
         if not self.statistics:
             return (self._restore(blurred),)
@@ -54,12 +54,12 @@ class DeployedModel(nn.Module):
         return self._from_own_range(self.network.restore(self._in_own_range(blurred)))
 
     def survey(self, surveyed: Tensor) -> Tensor:
-        """What is seen of the windows of a batch, N×rows×columns×survey_size."""
+        """What is seen of the cells of a batch, N×rows×columns×survey_size."""
         assert isinstance(self.network, SurveyingModel)  # noqa: S101
         return self.network.survey(self._in_own_range(surveyed))
 
     def restore_surveyed(self, blurred: Tensor, survey: Tensor) -> Tensor:
-        """A batch, restored with what was seen of its windows."""
+        """A batch, restored with what was seen of its cells."""
         assert isinstance(self.network, SurveyingModel)  # noqa: S101
         restored = self.network.restore_surveyed(self._in_own_range(blurred), survey)
         return self._from_own_range(restored)

@@ -36,7 +36,6 @@ from unblur.models.fourier import (
 from unblur.models.kernel_estimator import Estimate, KernelEstimator, kernel_distance
 from unblur.models.registry import ConfigError, register
 from unblur.models.unshuffle_unet import UnshuffleTrunk, UnshuffleUNet
-from unblur.padding import window_count
 
 _FACTOR = 2  # of the refiner's pixel-unshuffle
 _DARK = 1e-4  # the least luma: powers have an infinite slope at 0
@@ -47,8 +46,9 @@ _UNCHANGED = 1e-3  # errors below this root mean square, of white, are not worth
 class WienerFilter(nn.Module):
     """Luma N×1×H×W and the estimate of its blur → N×gammas×H×W: what filters change.
 
-    They see the luma to the power of each of gammas: 1 for values as they are, 2.2 roughly for
-    light.
+    Of each cell of hop × hop pixels there is an estimate, by which a window with the cell in its
+    middle is filtered. Filters see the luma to the power of each of gammas: 1 for values as they
+    are, 2.2 roughly for light.
 
     The filter that is best on average over all guesses, conj(mean K) / (mean |K|² + noise): slopes
     of photos are taken to be Gaussian, alike at all scales, and noise to be white. Colours are
@@ -102,10 +102,9 @@ class WienerFilter(nn.Module):
 
     def _response(self, estimate: Estimate) -> Spectrum:
         """Of each window's filter, by frequency."""
-        guesses, balance = (between(with_border(each)) for each in estimate)
-        real, imaginary = self.kernels(guesses)
+        real, imaginary = self.kernels(estimate.guesses)
         power = (real**2 + imaginary**2).mean(-3)
-        power = power + balance[..., None, None] * self.slope
+        power = power + estimate.balance[..., None, None] * self.slope
         return real.mean(-3) / power, -imaginary.mean(-3) / power
 
 
@@ -200,7 +199,7 @@ class WienerUNet(SurveyingModel):
             super().begin_with(trained)
 
     def survey(self, x: Tensor) -> Tensor:
-        guesses, balance = self._estimate(_luma(x))
+        guesses, balance = _of_cells(self._estimate(_luma(x)))
         return torch.cat([guesses.flatten(3), balance[..., None]], 3)
 
     def restore_surveyed(self, x: Tensor, survey: Tensor) -> Tensor:
@@ -219,7 +218,7 @@ class WienerUNet(SurveyingModel):
         x, target = self.padded(blurred), _luma(self.padded(sharp))
         luma = _luma(x)
         estimate = self._estimate(luma)
-        changes = self._filter(luma, estimate)
+        changes = self._filter(luma, _of_cells(estimate))
         with full_precision(x):
             kernels, trust = self.estimator.targets(luma, target)
             distance = trust * kernel_distance(estimate.guesses, kernels)
@@ -233,7 +232,7 @@ class WienerUNet(SurveyingModel):
     def _estimate(self, luma: Tensor) -> Estimate:
         """Of half-overlapping windows: those that lie side by side are looked at."""
         guesses, balance = self.estimator(luma)
-        rows, columns = (window_count(x, self.size_multiple, self.min_size) for x in luma.shape[2:])
+        rows, columns = (side // self.size_multiple - 1 for side in luma.shape[2:])
         return Estimate(spread(guesses, rows, columns), spread(balance, rows, columns))
 
     def _filter(self, luma: Tensor, estimate: Estimate) -> Tensor:
@@ -245,6 +244,12 @@ class WienerUNet(SurveyingModel):
         own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
         trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
         return x + own[:, :3] + trusted
+
+
+def _of_cells(estimate: Estimate) -> Estimate:
+    """Of half-overlapping windows the mean of those that hold each cell of half their side."""
+    guesses, balance = (between(with_border(each)) for each in estimate)
+    return Estimate(guesses, balance)
 
 
 def _luma(x: Tensor) -> Tensor:

@@ -30,13 +30,13 @@ class Runtime(Protocol):
 
         For models with global statistics the batch is tiles of one photo: `statistics` (1×S)
         replaces their own averages by `weight`; the own ones (1×S) are returned too, None for
-        local models. For those that survey, `statistics` is what they saw of the batch's windows
+        local models. For those that survey, `statistics` is what they saw of the batch's cells
         before; without, they look for themselves. Raises TileMemoryError.
         """
         ...
 
     def survey(self, batch: Array) -> Array:
-        """What a model that surveys sees of each window, N×rows×columns×S.
+        """What a model that surveys sees of each cell, N×rows×columns×S.
 
         Raises TileMemoryError.
         """

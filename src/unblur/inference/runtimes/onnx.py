@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,6 @@ import numpy as np
 
 from unblur.inference.card import CARD_KEY, ModelCard, ModelError
 from unblur.inference.runtimes.base import Array, first_line, run_failure
-from unblur.padding import window_count
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,15 +75,15 @@ def feeds(card: ModelCard, batch: Array, statistics: Array | None, weight: float
     inputs: dict[str, Any] = {"blurred": batch}
     if card.survey:
         count, _, height, width = batch.shape
-        rows, columns = (
-            window_count(side, card.size_multiple, card.min_size) for side in (height, width)
-        )
-        windows = np.arange(count * rows * columns).reshape(count, rows, columns)
+        shape = count, height // card.size_multiple, width // card.size_multiple
+        cells = np.arange(math.prod(shape)).reshape(shape)
         if statistics is None:
             known = np.zeros((1, card.survey), np.float32)
-            return inputs | {"surveyed": batch, "known": known, "windows": windows}
+            return inputs | {"surveyed": batch, "known": known, "cells": cells}
         known = statistics.reshape(-1, card.survey)
-        return inputs | {"surveyed": _least(card), "known": known, "windows": 1 + windows}
+        least = _least(card)
+        before = (card.min_size // card.size_multiple) ** 2  # which are seen of that
+        return inputs | {"surveyed": least, "known": known, "cells": before + cells}
     if card.statistics:
         if statistics is None:
             statistics, weight = np.zeros((1, card.statistics), np.float32), 0.0
@@ -93,19 +93,20 @@ def feeds(card: ModelCard, batch: Array, statistics: Array | None, weight: float
 
 def survey_feeds(card: ModelCard, batch: Array) -> dict[str, Any]:
     """The named inputs of an exported graph that is to survey, and to restore next to nothing."""
-    known, windows = np.zeros((1, card.survey), np.float32), np.zeros((1, 1, 1), np.int64)
-    return {"blurred": _least(card), "surveyed": batch, "known": known, "windows": windows}
+    known, side = np.zeros((1, card.survey), np.float32), card.min_size // card.size_multiple
+    cells = np.zeros((1, side, side), np.int64)
+    return {"blurred": _least(card), "surveyed": batch, "known": known, "cells": cells}
 
 
 def surveyed(card: ModelCard, outputs: list[Array]) -> Array:
-    """What a graph saw of each window. Raises ModelError for one that says nothing of it."""
+    """What a graph saw of each cell. Raises ModelError for one that says nothing of it."""
     if len(outputs) < 2:
         raise ModelError(f"{card.name}: does not say what it sees, as its card has it")
     return outputs[1]
 
 
 def _least(card: ModelCard) -> Array:
-    """The smallest image that is accepted, of one window: a graph needs something to work on."""
+    """The smallest image that is accepted: a graph needs something to work on."""
     return np.zeros((1, 3, card.min_size, card.min_size), np.float32)
 
 
