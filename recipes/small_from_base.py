@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.cli.export import blurred_photos
-from unblur.inference.weights import load_exported
+from unblur.inference.weights import load_exported, sequences_seen
 from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
 from unblur.models.hidden_channels import look, residual_blocks
@@ -125,7 +125,8 @@ def main() -> None:
     small.load_state_dict(
         {new: value for name, value in weights.items() if (new := name_in_small(name))}
     )
-    save_checkpoint(args.output, network.name, network.options, small)
+    seen = {"trained_on": sequences_seen(args.base)}
+    save_checkpoint(args.output, network.name, network.options, small, seen)
 
 
 if __name__ == "__main__":

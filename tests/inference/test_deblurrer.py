@@ -89,7 +89,7 @@ def test_what_is_no_image_is_refused(small: Deblurrer, pixels: np.ndarray, messa
 @pytest.mark.parametrize(
     ("model", "shape", "side", "tile"),
     [
-        ("small", (900, 1000), 1024, 576),
+        ("small", (900, 1000), 1024, 768),
         pytest.param("base", (1340, 2040), 1792, 1536, marks=pytest.mark.slow),
     ],
 )
@@ -111,22 +111,24 @@ def test_tiles_agree_with_the_whole(
     tiled = Deblurrer(model, runtime="onnxruntime", tile=tile).restore_pixels(photo)
     assert not np.array_equal(tiled, whole)
     difference = np.abs(whole - tiled) * 255
-    # Sharp photos are told of in docs/models.md: 0.26. A survey is made in tiles of its own, and
-    # what it says of the windows at their edges differs a little.
-    usual, most = 0.3 if kind == "sharp" else 0.25, 4.0
-    if model == "base" and kind != "smooth":
-        usual, most = 2.5, 16.0
+    # A survey is made in tiles of its own, and what it says of the cells at their edges differs a
+    # little.
+    usual, most = (0.25, 4.0) if kind == "smooth" else (3.5, 16.0)
     assert np.quantile(difference, 0.999) < usual
     assert difference.max() < most
 
 
-@pytest.mark.parametrize("tile", [128, 200, 256])
-def test_small_tiles_work_too(real_photo: np.ndarray, small: Deblurrer, tile: int) -> None:
+@pytest.mark.parametrize("tile", [80, 88, 96])
+def test_small_tiles_work_too(tmp_path: Path, real_photo: np.ndarray, tile: int) -> None:
     """Asked for less memory than its overlap needs, the engine overlaps less."""
+    options = {"widths": [8, 16, 32], "encoder_blocks": [1, 1, 3], "decoder_blocks": [1, 1]}
+    network = random_network("unshuffle_unet", **options)
+    card = export_model(network, tmp_path / "n.onnx", "n", "unshuffle_unet", options)
+    assert 3 * card.overlap + 4 * card.size_multiple > tile
     photo = (real_photo[:400, :500] / 255).astype(np.float32)
-    photo = convolve(photo, defocus_kernel(2)).clip(0, 1)
-    whole = small.restore_pixels(photo)
-    tiled = Deblurrer("small", runtime="onnxruntime", tile=tile).restore_pixels(photo)
+    whole = Deblurrer(tmp_path / "n.onnx", runtime="onnxruntime").restore_pixels(photo)
+    tiled = Deblurrer(tmp_path / "n.onnx", runtime="onnxruntime", tile=tile).restore_pixels(photo)
+    assert np.abs(whole - photo).mean() > 2 / 255
     assert np.abs(whole - tiled).mean() < 0.1 / 255
     assert np.quantile(np.abs(whole - tiled), 0.99) < 1 / 255
 
@@ -142,7 +144,9 @@ def test_threads_may_share_a_deblurrer(scene: np.ndarray, small: Deblurrer) -> N
 
 def test_progress_reaches_one(scene: np.ndarray) -> None:
     seen: list[float] = []
-    Deblurrer("small", runtime="onnxruntime", tile=576).restore_pixels(scene, progress=seen.append)
+    Deblurrer("small", runtime="onnxruntime", tile=640).restore_pixels(
+        np.tile(scene, (2, 1, 1)), progress=seen.append
+    )
     assert seen == sorted(seen)
     assert len(seen) > 3
     assert seen[-1] == 1
@@ -168,11 +172,11 @@ def test_tiles_are_halved_when_memory_runs_out(
     scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deblurrer = Deblurrer("small", runtime="onnxruntime", tile=1024)
-    limited = Limited(deblurrer._runtime, 600)
+    limited = Limited(deblurrer._runtime, 700)
     monkeypatch.setattr(deblurrer, "_runtime", limited)
     restored = deblurrer.restore_pixels(scene)
-    assert limited.tried[0] == 960
-    assert max(limited.tried[1:]) <= 600
+    assert limited.tried[0] == 1024
+    assert max(limited.tried[1:]) <= 700
     whole = Deblurrer("small", runtime="onnxruntime").restore_pixels(scene)
     assert np.abs(restored.astype(int) - whole).max() <= 2
     limited.largest = 10
@@ -189,7 +193,7 @@ def test_real_memory_exhaustion_is_survived() -> None:
         d = Deblurrer("small", runtime="onnxruntime", tile=4096, threads=1)
         d.restore_pixels(np.zeros((64, 64, 3), np.uint8))
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20,) * 2)
         tiles = []
         run = d._runtime.run
         d._runtime.run = lambda b, *r: (tiles.append(b.shape[2:]), run(b, *r))[1]
@@ -200,8 +204,8 @@ def test_real_memory_exhaustion_is_survived() -> None:
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.startswith("(1200, 1200, 3) (1200, 1200)")
-    assert "(1200, 1200)\n" not in result.stdout[20:]
+    assert result.stdout.startswith("(1200, 1200, 3) (1280, 1280)")
+    assert "(1280, 1280)\n" not in result.stdout[20:]
 
 
 NAFNET = {"width": 8, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}
