@@ -85,7 +85,7 @@ class WienerFilter(nn.Module):
         return torch.cat(changes, 1) - luma
 
     def error(self, luma: Tensor, sharp: Tensor, changes: Tensor) -> Tensor:
-        """What the filters leave of the error, N×gammas×rows×columns of one hop each, in dB."""
+        """What the filters leave of the error of each cell, N×gammas×rows×columns, in dB."""
 
         def energy(error: Tensor) -> Tensor:
             return F.avg_pool2d(error.square(), self.hop) + _UNCHANGED**2
@@ -115,8 +115,8 @@ class WienerUNet(SurveyingModel):
     For each pixel the U-Net says how far to trust each filter, and what else is to be changed.
 
     widths, encoder_blocks, decoder_blocks, hidden: of that U-Net, as in `unshuffle_unet`.
-    window: side in pixels of the half-overlapping windows. reach: of kernels, in pixels to each
-    side. edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net,
+    window: side in pixels of the half-overlapping windows that kernels are seen in; the filters'
+    have three quarters of it. reach: of kernels, in pixels to each side. edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net,
     which has one each on the way up. maps, head, head_blocks, guesses: see
     KernelEstimator. edge_hidden: channels inside its residual blocks. gammas: see WienerFilter.
     """
