@@ -116,9 +116,10 @@ class WienerUNet(SurveyingModel):
 
     widths, encoder_blocks, decoder_blocks, hidden: of that U-Net, as in `unshuffle_unet`.
     window: side in pixels of the half-overlapping windows that kernels are seen in; the filters'
-    have three quarters of it. reach: of kernels, in pixels to each side. edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net,
-    which has one each on the way up. maps, head, head_blocks, guesses: see
-    KernelEstimator. edge_hidden: channels inside its residual blocks. gammas: see WienerFilter.
+    have three quarters of it. reach: of kernels, in pixels to each side.
+    edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net, which
+    has one each on the way up. edge_hidden: channels inside the estimator's residual blocks.
+    maps, head, head_blocks, guesses: see KernelEstimator. gammas: see WienerFilter.
     """
 
     begins_with = ("unshuffle_unet",)
