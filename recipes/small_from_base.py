@@ -24,7 +24,8 @@ from unblur.cli.export import blurred_photos
 from unblur.inference.weights import load_exported, sequences_seen
 from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
-from unblur.models.hidden_channels import look, residual_blocks
+from unblur.models.hidden_channels import leave_out, look, residual_blocks, variance_added
+from unblur.models.plain import PlainResBlock
 from unblur.training.recipe import read_recipe
 
 RECIPE = Path(__file__).with_name("shipped_small.yaml")
@@ -64,22 +65,13 @@ def with_fewer_channels(
     counts = {
         name: block.conv1.out_channels
         for name, block in small.named_modules()
-        if block in residual_blocks(small, "this")
+        if isinstance(block, PlainResBlock)
     }
     for block, seen in zip(blocks, look(base, blocks, photos), strict=True):
-        name = names[block]
-        count = counts.get(name_in_small(name) or "")
-        if count is None:
-            continue
-        reading = weights[f"{name}.conv2.weight"]
-        added = seen.passed_variance * reading.pow(2).sum((0, 2, 3))
-        order = added.argsort(descending=True)
-        kept, gone = order[:count].sort().values, order[count:]
-        mean = reading[:, gone].sum((2, 3)) @ seen.passed_mean[gone]
-        weights[f"{name}.conv2.bias"] = weights[f"{name}.conv2.bias"] + mean
-        weights[f"{name}.conv2.weight"] = reading[:, kept]
-        for each in ("weight", "bias"):
-            weights[f"{name}.conv1.{each}"] = weights[f"{name}.conv1.{each}"][kept]
+        name = name_in_small(names[block])
+        if name is not None:
+            order = variance_added(block, seen).argsort(descending=True).tolist()
+            leave_out(weights, names[block], seen, order[counts[name] :])
     return weights
 
 

@@ -94,6 +94,23 @@ def look(
     return seen
 
 
+def variance_added(block: PlainResBlock, seen: Seen) -> Tensor:
+    """Of what each channel adds to the features, over all images."""
+    return seen.passed_variance * block.conv2.weight.detach().pow(2).sum((0, 2, 3))
+
+
+def leave_out(weights: dict[str, Tensor], block: str, seen: Seen, gone: Sequence[int]) -> None:
+    """Take hidden channels out of the weights of a block; what they add on average stays."""
+    first, second = f"{block}.conv1", f"{block}.conv2"
+    reading = weights[f"{second}.weight"]
+    kept = [channel for channel in range(reading.shape[1]) if channel not in gone]
+    constant = reading[:, gone].sum((2, 3)) @ seen.passed_mean[gone]
+    weights[f"{second}.bias"] = weights[f"{second}.bias"] + constant
+    weights[f"{second}.weight"] = reading[:, kept]
+    for name in (f"{first}.weight", f"{first}.bias"):
+        weights[name] = weights[name][kept]
+
+
 def without_idle_channels(
     network: nn.Module,
     architecture: str,
@@ -121,21 +138,13 @@ def without_idle_channels(
     hidden: dict[str, list[int]] = {option: [] for option in sections}
     images = (torch.from_numpy(photo)[None] for photo in photos)
     for block, seen in zip(blocks, look(network, blocks, images), strict=True):
-        first, second = f"{names[block]}.conv1", f"{names[block]}.conv2"
-        reading = weights[f"{second}.weight"]
-        added = seen.passed_variance * reading.pow(2).sum((0, 2, 3))
+        added = variance_added(block, seen)
         # Of the silent ones those that came nearest to passing something on make up for what is
         # missing in a multiple of 16.
         order = sorted(range(len(added)), key=lambda c: (float(added[c]), float(seen.largest[c])))
         idle = int((added[order].cumsum(0) <= share * added.sum()).sum())
         count = min(len(order), padded_length(max(1, len(order) - idle), _TOGETHER))
-        gone, kept = order[: len(order) - count], sorted(order[len(order) - count :])
-        weights[f"{second}.bias"] = (
-            weights[f"{second}.bias"] + reading[:, gone].sum((2, 3)) @ seen.passed_mean[gone]
-        )
-        weights[f"{second}.weight"] = reading[:, kept]
-        for name in (f"{first}.weight", f"{first}.bias"):
-            weights[name] = weights[name][kept]
+        leave_out(weights, names[block], seen, order[: len(order) - count])
         option = next(o for o, section in sections.items() if names[block].startswith(section))
         hidden[option].append(count)
     options = {**options, **hidden}
