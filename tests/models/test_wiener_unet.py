@@ -65,6 +65,11 @@ def estimate_of(*kernels: np.ndarray, balance: float = 5e-3) -> Estimate:
     return Estimate(guesses.expand(1, 2, 3, -1, -1, -1), torch.full((1, 2, 3), balance))
 
 
+def filters(*gammas: float) -> WienerFilter:
+    """Those of `wiener_unet` for such cells, for the values as they are and light unless given."""
+    return WienerFilter(192, 128, 16, gammas or (1.0, 2.2))
+
+
 def under(kernel: np.ndarray, lumas: Tensor, noise: float = 0.0) -> Tensor:
     blurred = torch.stack([convolve(luma.permute(1, 2, 0), kernel)[..., 0] for luma in lumas])
     generator = torch.Generator().manual_seed(0)
@@ -160,10 +165,10 @@ def test_noise_is_not_trusted(estimator: KernelEstimator, lumas: Tensor) -> None
 @pytest.mark.parametrize("name", KERNELS)
 def test_filters_with_the_true_kernel_restore(name: str, lumas: Tensor) -> None:
     blurred = under(KERNELS[name], lumas, 1 / 255)
-    wiener, truth = WienerFilter(192, 128, 16, (1.0, 2.2)), estimate_of(KERNELS[name])
+    wiener, truth = filters(), estimate_of(KERNELS[name])
     changes = wiener(blurred, truth)
     assert changes.shape == (3, 2, 256, 384)
-    alone = WienerFilter(192, 128, 16, [2.2])(blurred, truth)
+    alone = filters(2.2)(blurred, truth)
     assert torch.allclose(alone, changes[:, 1:], atol=1e-5)
     gains = [psnr(blurred + change[:, None], lumas) for change in changes.unbind(1)]
     assert max(gains) > psnr(blurred, lumas) + 1.5
@@ -175,7 +180,7 @@ def test_filters_with_the_true_kernel_restore(name: str, lumas: Tensor) -> None:
 def test_what_guesses_disagree_on_is_left_alone(lumas: Tensor) -> None:
     blurred = under(KERNELS["motion"], lumas, 1 / 255)
     wrong = motion_kernel(9.0, 110.0)
-    wiener = WienerFilter(192, 128, 16, (1.0, 2.2))
+    wiener = filters()
     errors = [
         wiener.error(blurred, lumas, wiener(blurred, estimate_of(*guesses))).mean()
         for guesses in ([KERNELS["motion"]], [KERNELS["motion"], wrong], [wrong])
@@ -185,9 +190,7 @@ def test_what_guesses_disagree_on_is_left_alone(lumas: Tensor) -> None:
 
 
 def test_a_kernel_of_one_point_changes_next_to_nothing(lumas: Tensor) -> None:
-    changes = WienerFilter(192, 128, 16, (1.0, 2.2))(
-        lumas, estimate_of(np.ones((1, 1), np.float32), balance=1e-3)
-    )
+    changes = filters()(lumas, estimate_of(np.ones((1, 1), np.float32), balance=1e-3))
     assert changes.abs().max() < 0.01
     assert changes.abs().mean() < 1e-3
 
@@ -198,7 +201,7 @@ def test_windows_have_kernels_of_their_own() -> None:
     point, gaussian = at_centre(np.ones((1, 1), np.float32)), at_centre(gaussian_kernel(2.0))
     guesses = torch.stack([point, point, point, gaussian, gaussian])[None, None, :, None]
     estimate = Estimate(guesses.expand(1, 2, -1, -1, -1, -1), torch.full((1, 2, 5), 0.01))
-    changes = WienerFilter(192, 128, 16, (1.0, 2.2))(image, estimate).abs()
+    changes = filters()(image, estimate).abs()
     assert changes[..., :256].mean() < 0.1 * changes[..., 384:].mean()
 
 
