@@ -98,12 +98,13 @@ def test_zero_and_gradients(name: str, vgg_file: Path) -> None:
     side = 192 if name == "ms_ssim" else 32
     sharp = torch.rand(1, 3, side, side)
     restored = (sharp + 0.1 * torch.randn_like(sharp)).clamp(0, 1).requires_grad_(True)
-    value = loss(restored, sharp)
+    blurred = [sharp] if loss.sees_blurred else []
+    value = loss(restored, sharp, *blurred)
     value.backward()
     assert restored.grad is not None
     assert torch.isfinite(restored.grad).all()
     assert restored.grad.abs().sum() > 0
-    same = loss(sharp, sharp).item()
+    same = loss(sharp, sharp, *blurred).item()
     assert same < value.item()
     if name not in ("psnr", "charbonnier"):
         assert same == pytest.approx(0, abs=1e-4)
@@ -111,14 +112,33 @@ def test_zero_and_gradients(name: str, vgg_file: Path) -> None:
 
 def test_weighted_sums() -> None:
     loss = WeightedLoss({"l1": 2.0, "mse": {"weight": 0.5}, "sobel": 0})
-    total, terms = loss(constant(0.5), constant(0.2))
+    total, terms = loss(constant(0.5), constant(0.2), constant(0.3))
     assert set(terms) == {"l1", "mse"}
     assert total.item() == pytest.approx(2 * 0.3 + 0.5 * 0.09, abs=1e-6)
     # In [−1, 1] only losses that are defined for [0, 1] are converted.
     symmetric = WeightedLoss({"l1": 1.0, "psnr": 1.0}, (-1.0, 1.0))
-    _, terms = symmetric(constant(0.5), constant(-0.1))
+    _, terms = symmetric(constant(0.5), constant(-0.1), constant(0.1))
     assert terms["l1"].item() == pytest.approx(0.6, abs=1e-6)
     assert terms["psnr"].item() == pytest.approx(10 * math.log10(0.09 + 3e-4), abs=1e-4)
+
+
+def test_only_what_is_lost_is_harm() -> None:
+    loss = WeightedLoss({"harm": {"floor": 1e-4}}, (-1.0, 1.0))
+
+    def harm(*errors: float) -> float:
+        """Of what a pair of images became: (restored, blurred), (restored, blurred)."""
+        restored, blurred = (
+            torch.cat([constant(2 * error) for error in errors[of::2]]) for of in (0, 1)
+        )
+        return loss(restored, torch.zeros_like(restored), blurred)[0].item()
+
+    assert harm(0.02, 0.1) == 0
+    lost = 10 * math.log10((0.01 + 1e-4) / (0.0004 + 1e-4))
+    assert harm(0.1, 0.02) == pytest.approx(lost, abs=1e-4)
+    # One image gains what the other loses, and the mean is not 0.
+    assert harm(0.1, 0.02, 0.02, 0.1) == pytest.approx(lost / 2, abs=1e-4)
+    # A sharp image is not to be touched, as far as that shows.
+    assert harm(0.1, 0.0) == pytest.approx(10 * math.log10(101), abs=1e-3)
 
 
 def test_the_floor_falls() -> None:
@@ -126,14 +146,14 @@ def test_the_floor_falls() -> None:
     values = []
     for share in (0.0, 0.5, 1.0):
         loss.set_progress(share)
-        values.append(loss(constant(0.5), constant(0.5))[0].item())
+        values.append(loss(constant(0.5), constant(0.5), constant(0.2))[0].item())
     assert values == pytest.approx([-20, -30, -40], abs=1e-3)
 
 
 def test_scales() -> None:
     loss = MultiScaleLoss(WeightedLoss({"l1": 1.0}))
     outputs = [constant(0.5, side) for side in (6, 12, 24)]
-    total, terms = loss(outputs, constant(0.2))
+    total, terms = loss(outputs, constant(0.2), constant(0.3))
     assert total.item() == pytest.approx(0.15, abs=1e-6)
     assert terms["l1"].item() == pytest.approx(0.3, abs=1e-6)
 

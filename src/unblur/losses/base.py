@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from unblur.registry import Registry
 
 
 class Loss(nn.Module):
-    """Restored and sharp images, N×3×H×W in one value range → a scalar, smaller is better.
+    """`forward`: restored and sharp images, N×3×H×W in one value range → a scalar, to be small.
 
     unit_range: whether it is defined for images in [0, 1] only; they are converted for it.
+    sees_blurred: whether it is given the blurred images, too, as a third argument.
     """
 
     unit_range = False
-
-    def forward(self, restored: Tensor, sharp: Tensor) -> Tensor:
-        raise NotImplementedError
+    sees_blurred = False
 
 
 _losses: Registry[Loss] = Registry("loss")

@@ -44,17 +44,19 @@ class WeightedLoss(nn.Module):
             if isinstance(term, PSNRLoss):
                 term.set_progress(share)
 
-    def forward(self, restored: Tensor, sharp: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, restored: Tensor, sharp: Tensor, blurred: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each term before its weight."""
-        span = self.high - self.low
-        unit = None
+        given = restored, sharp, blurred
+        unit = given
+        if (self.low, self.high) != (0.0, 1.0):
+            restored, sharp, blurred = ((x - self.low) / (self.high - self.low) for x in given)
+            unit = restored, sharp, blurred
         values = {}
         for name, term in self.terms.items():
-            if term.unit_range and (self.low, self.high) != (0.0, 1.0):
-                unit = unit or ((restored - self.low) / span, (sharp - self.low) / span)
-                values[name] = term(*unit)
-            else:
-                values[name] = term(restored, sharp)
+            images = unit if term.unit_range else given
+            values[name] = term(*images) if term.sees_blurred else term(*images[:2])
         total = sum(self.weights[name] * value for name, value in values.items())
         assert isinstance(total, Tensor)  # noqa: S101
         return total, {name: value.detach() for name, value in values.items()}

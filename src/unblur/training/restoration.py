@@ -209,17 +209,19 @@ class RestorationModule(LightningModule):
         if self.own_losses:
             restores = self.loss is not None
             restored, own = self.network.restore_and_compare(blurred, sharp, restores)
-            loss, terms = self.loss(restored, sharp) if self.loss is not None else (0.0, {})
+            images = restored, sharp, blurred
+            loss, terms = self.loss(*images) if self.loss is not None else (0.0, {})
             for name, weight in self.own_losses.items():
                 loss, terms = loss + weight * own[name], {**terms, name: own[name].detach()}
             return restored, loss, terms
         assert self.loss is not None  # noqa: S101
         if isinstance(self.network, MultiScaleModel):
             scales = self.network.scales(self.network.padded(blurred))
-            loss, terms = MultiScaleLoss(self.loss)(scales, self.network.padded(sharp))
+            others = self.network.padded(sharp), self.network.padded(blurred)
+            loss, terms = MultiScaleLoss(self.loss)(scales, *others)
             return scales[-1][..., : sharp.shape[-2], : sharp.shape[-1]], loss, terms
         restored = self._run_network(blurred)
-        loss, terms = self.loss(restored, sharp)
+        loss, terms = self.loss(restored, sharp, blurred)
         return restored, loss, terms
 
     def batch_images(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
