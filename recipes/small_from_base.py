@@ -26,6 +26,7 @@ from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
 from unblur.models.hidden_channels import leave_out, look, residual_blocks, variance_added
 from unblur.models.plain import PlainResBlock
+from unblur.models.wiener_unet import with_one_filter
 from unblur.training.recipe import read_recipe
 
 RECIPE = Path(__file__).with_name("shipped_small.yaml")
@@ -73,15 +74,6 @@ def with_fewer_channels(
             order = variance_added(block, seen).argsort(descending=True).tolist()
             leave_out(weights, names[block], seen, order[counts[name] :])
     return weights
-
-
-def with_one_filter(weights: dict[str, Tensor]) -> None:
-    """The refiner reads the first filter for both, and trusts it as it did both."""
-    read = weights["refiner.intro.weight"]  # of red, green, blue and two filters, 4 pixels each
-    weights["refiner.intro.weight"] = torch.cat([read[:, :12], read[:, 12:16] + read[:, 16:]], 1)
-    for name in ("refiner.output.weight", "refiner.output.bias"):
-        made = weights[name]
-        weights[name] = torch.cat([made[:12], made[12:16] + made[16:]])
 
 
 def with_fewer_maps(weights: dict[str, Tensor], maps: int = 4) -> None:

@@ -220,6 +220,20 @@ def test_it_begins_as_the_network_that_it_grows_out_of() -> None:
         grown.begin_with(create_model("unshuffle_unet", **{**small, "widths": [8, 12]}))  # type: ignore[operator]
 
 
+def test_one_filter_stands_for_all() -> None:
+    trained = perturbed("wiener_unet", **LIGHT["wiener_unet"], gammas=[1.5, 1.5, 1.5]).eval()
+    one = create_model("wiener_unet", **LIGHT["wiener_unet"], gammas=[1.5]).eval()
+    one.begin_with(trained)  # type: ignore[operator]
+    image = synthetic_photo(64, 96)
+    with torch.no_grad():
+        expected = trained(image)
+        assert not torch.allclose(expected, image, atol=1e-2)
+        assert torch.allclose(one(image), expected, atol=1e-5)
+    two = create_model("wiener_unet", **LIGHT["wiener_unet"])
+    with pytest.raises(ConfigError, match="trained with other options"):
+        two.begin_with(one)  # type: ignore[operator]
+
+
 @settings(max_examples=20, deadline=None)
 @given(hop=st.integers(2, 5), rows=st.integers(2, 6), columns=st.integers(2, 6))
 def test_windows_side_by_side_hold_all(hop: int, rows: int, columns: int) -> None:

@@ -27,11 +27,11 @@ SetOption = Annotated[
 
 def build_network(target: str, settings: list[str] | None) -> tuple[str, dict[str, Any], nn.Module]:
     """(architecture, options, network) for an architecture's name or a file's path."""
-    from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+    from unblur.inference.runtimes.choice import MODEL_SUFFIXES
     from unblur.inference.weights import load_network
     from unblur.models import ConfigError, create_model
 
-    if Path(target).suffix.lower() in (*CHECKPOINT_SUFFIXES, ".onnx"):
+    if Path(target).suffix.lower() in MODEL_SUFFIXES:
         if settings:
             raise ConfigError("--set is for architectures; a file knows its own options")
         return load_network(Path(target))

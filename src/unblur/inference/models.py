@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from unblur.inference.card import ModelCard, ModelError
-from unblur.inference.runtimes.choice import CHECKPOINT_SUFFIXES
+from unblur.inference.runtimes.choice import MODEL_SUFFIXES
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_MODEL = "small"
@@ -24,12 +24,12 @@ def find_model(model: str | Path) -> Path:
     if str(model) in shipped:
         return shipped[str(model)]
     path = Path(model)
-    if path.suffix.lower() not in (".onnx", *CHECKPOINT_SUFFIXES):
+    if path.suffix.lower() not in MODEL_SUFFIXES:
         close = difflib.get_close_matches(str(model), shipped, 1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
         raise ModelError(
             f"unknown model '{model}'.{hint} Use one of {', '.join(shipped) or 'none'}, or the "
-            f"path of a file ending in .onnx or {', '.join(CHECKPOINT_SUFFIXES)}"
+            f"path of a file ending in {', '.join(MODEL_SUFFIXES[:-1])} or {MODEL_SUFFIXES[-1]}"
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")

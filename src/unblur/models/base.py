@@ -58,8 +58,12 @@ class RestorationModel(nn.Module):
 
         Raises ConfigError when they do not fit.
         """
+        self.take(trained.state_dict())
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Have these weights, all of its own. Raises ConfigError when they do not fit."""
         try:
-            self.load_state_dict(trained.state_dict())
+            self.load_state_dict(weights)
         except RuntimeError as error:
             raise ConfigError("was trained with other options") from error
 

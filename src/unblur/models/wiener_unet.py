@@ -193,13 +193,17 @@ class WienerUNet(SurveyingModel):
 
     def begin_with(self, trained: RestorationModel) -> None:
         """Take the weights of a `wiener_unet`, or let the refiner grow out of an `unshuffle_unet`:
-        it then restores just as that one does. Raises ConfigError."""
+        it then restores just as that one does. With one filter, it stands for all that the other
+        one has. Raises ConfigError."""
         if isinstance(trained, UnshuffleUNet):
             if trained.confidence:
                 raise ConfigError("was trained with confidence, which wiener_unet has not")
             self.refiner.grow_out_of(trained)
-        else:
-            super().begin_with(trained)
+            return
+        weights = trained.state_dict()
+        if len(self.wiener.gammas) == 1:
+            with_one_filter(weights)
+        self.take(weights)
 
     def survey(self, x: Tensor) -> Tensor:
         guesses, balance = _of_cells(self._estimate(_luma(x)))
@@ -247,6 +251,16 @@ class WienerUNet(SurveyingModel):
         own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
         trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
         return x + own[:, :3] + trusted
+
+
+def with_one_filter(weights: dict[str, Tensor]) -> None:
+    """Have a `wiener_unet`'s refiner read the first filter for all, and trust it as it did all."""
+    reads = "refiner.intro.weight"
+    for name, axis in ((reads, 1), ("refiner.output.weight", 0), ("refiner.output.bias", 0)):
+        # Four pixels each of red, green and blue, then of every filter.
+        colours, filters = weights[name].tensor_split([3 * _FACTOR**2], axis)
+        one = filters.unflatten(axis, (-1, _FACTOR**2)).sum(axis)
+        weights[name] = torch.cat([colours, one], axis)
 
 
 def _of_cells(estimate: Estimate) -> Estimate:

@@ -12,6 +12,7 @@ from unblur.inference.runtimes.base import Runtime
 RuntimeName = Literal["auto", "onnxruntime", "openvino", "openvino-bf16", "torch"]
 RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+MODEL_SUFFIXES = (".onnx", *CHECKPOINT_SUFFIXES)
 BF16 = "openvino-bf16"
 
 
