@@ -259,7 +259,7 @@ def with_one_filter(weights: dict[str, Tensor]) -> None:
     for name, axis in ((reads, 1), ("refiner.output.weight", 0), ("refiner.output.bias", 0)):
         # Four pixels each of red, green and blue, then of every filter.
         colours, filters = weights[name].tensor_split([3 * _FACTOR**2], axis)
-        one = filters.unflatten(axis, (-1, _FACTOR**2)).sum(axis)
+        one = torch.stack(torch.split(filters, _FACTOR**2, axis)).sum(0)
         weights[name] = torch.cat([colours, one], axis)
 
 
