@@ -308,7 +308,7 @@ class Console:
         now = time.monotonic()
         step = int(row["step"])
         if "val/psnr" in row:
-            self._val = f"val {row['val/psnr']:.2f} dB ({row['val/gain']:+.2f})"
+            self._val = f"val {row['val/psnr']:.2f} dB ({row['val/gain']:+z.2f})"
             self.say(f"epoch {int(row['epoch']) + 1}, step {step}: {self._val}")
             return
         if self._began is None:
@@ -342,7 +342,7 @@ def describe_row(row: Row) -> str:
     text = f"loss {loss:.5g}"
     if len(terms) > 1:
         text += f" ({', '.join(f'{name} {value:.4g}' for name, value in terms.items())})"
-    text += f"  PSNR {row['train/psnr']:.2f} ({row['train/gain']:+.2f})  lr {row['lr']:.1e}"
+    text += f"  PSNR {row['train/psnr']:.2f} ({row['train/gain']:+z.2f})  lr {row['lr']:.1e}"
     if "samples_per_second" in row:
         text += f"  {row['samples_per_second']:.1f} samples/s"
     return text
