@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli.errors import fail, network_errors_for_people
-from unblur.cli.networks import NetworkArgument, SetOption, build_network
+from unblur.cli.networks import NetworkArgument, SetOption, as_file, build_network
 from unblur.cli.progress import progress_bar
 from unblur.files import sha256_of
 
@@ -86,6 +86,7 @@ def export(
     """
     if output.exists() and not overwrite:
         raise fail(f"{output}: exists already; use --overwrite to replace it", 2)
+    network = as_file(network)
     known: dict[str, Any] = _card_fields(card) if card else {}
     if calibrate is not None and stored not in ("float32", "int8"):
         raise fail(f"--calibrate: stores weights in int8, not {stored}", 2)

@@ -1,4 +1,4 @@
-"""What `summary` and `export` share: a network named by architecture or checkpoint."""
+"""What `summary` and `export` share: a network by the name of an architecture, model or file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 NetworkArgument = Annotated[
     str,
     typer.Argument(
-        metavar="NAME|FILE", help="An architecture, or the file of a checkpoint or a model."
+        metavar="NAME|FILE",
+        help="An architecture, a shipped model, or the file of a checkpoint or a model.",
     ),
 ]
 SetOption = Annotated[
@@ -23,6 +24,13 @@ SetOption = Annotated[
         "--set", metavar="OPTION=VALUE", help="An option of the architecture; repeatable."
     ),
 ]
+
+
+def as_file(target: str) -> str:
+    """The file of a shipped model, if that is what is named; anything else as it is."""
+    from unblur.inference.models import shipped_models
+
+    return str(shipped_models().get(target, target))
 
 
 def build_network(target: str, settings: list[str] | None) -> tuple[str, dict[str, Any], nn.Module]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from unblur.cli.errors import network_errors_for_people
-from unblur.cli.networks import NetworkArgument, SetOption, build_network
+from unblur.cli.networks import NetworkArgument, SetOption, as_file, build_network
 
 
 def summary(
@@ -25,7 +25,7 @@ def summary(
         from unblur.models import RestorationModel
         from unblur.models.analysis import separable_cost, summarize
 
-        name, options, model = build_network(network, settings)
+        name, options, model = build_network(as_file(network), settings)
         result, separable = summarize(model), separable_cost(model)
     if as_json:
         values = dataclasses.asdict(result) | {"network": name, "options": options}
