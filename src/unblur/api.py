@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unblur.imaging import encode_photo, read_photo, write_photo
+from unblur.imaging import ImageError, encode_photo, read_photo, write_photo
 from unblur.inference.batch import sharp_name
 from unblur.inference.deblurrer import Deblurrer
 from unblur.inference.models import DEFAULT_MODEL, find_model, list_models
@@ -61,13 +61,15 @@ def deblur(
         return _deblur_array(image, engine, strength)
     if isinstance(image, Image.Image):
         return _deblur_pillow(image, engine, strength)  # type: ignore[return-value]
-    if isinstance(image, bytes | bytearray | memoryview):
+    if isinstance(image, bytes | bytearray):
         photo = read_photo(bytes(image))
         return type(image)(encode_photo(engine.restore_photo(photo, strength)))
     if isinstance(image, str | Path):
         source = Path(image)
         photo = read_photo(source)
         target = source.with_name(sharp_name(source, photo.format))
+        if target.exists():
+            raise ImageError(f"{target}: exists already; move it away or delete it")
         write_photo(engine.restore_photo(photo, strength), target)
         return type(image)(target)
     raise TypeError(
@@ -85,6 +87,9 @@ def _deblur_array(image: NDArray[Any], engine: Deblurrer, strength: float) -> ND
     return engine.restore_pixels(image, strength)
 
 
+_BY_CONVERSION = ("1", "CMYK", "YCbCr", "HSV", "La", "RGBa", "RGBX")  # modes, and back again
+
+
 def _deblur_pillow(image: Image.Image, engine: Deblurrer, strength: float) -> Image.Image:
     mode = image.mode
     deep = mode.startswith("I;16")  # which converts to nothing without loss
@@ -93,7 +98,7 @@ def _deblur_pillow(image: Image.Image, engine: Deblurrer, strength: float) -> Im
         working = image.convert(f"{colours}A" if image.has_transparency_data else colours)
     elif mode in ("L", "LA", "RGB", "RGBA") or deep:
         working = image
-    elif mode in ("1", "CMYK", "YCbCr", "HSV", "La", "RGBa", "RGBX"):
+    elif mode in _BY_CONVERSION:
         working = image.convert({"1": "L", "La": "LA", "RGBa": "RGBA"}.get(mode, "RGB"))
     else:
         raise ValueError(f"PIL images of mode {mode} are not supported; convert it to RGB first")
@@ -105,9 +110,7 @@ def _deblur_pillow(image: Image.Image, engine: Deblurrer, strength: float) -> Im
         if pixels.dtype.itemsize == 2:
             pixels = pixels.astype(np.uint16)  # native byte order, as Pillow's I;16 is
         restored = Image.fromarray(_deblur_array(pixels, engine, strength))
-    if mode in ("1", "CMYK", "YCbCr", "HSV", "La", "RGBa", "RGBX") and (
-        "transparency" not in image.info
-    ):
+    if mode in _BY_CONVERSION and "transparency" not in image.info:
         restored = restored.convert(mode)
     restored.info = dict(image.info)
     if restored.mode.endswith("A"):

@@ -21,6 +21,7 @@ from unblur.imaging import (
     comparison,
     encode_photo,
     parse_format,
+    probe_size,
     read_photo,
     write_photo,
 )
@@ -370,6 +371,18 @@ def test_damaged_exif_spoils_no_photo(data: st.DataObject) -> None:
     photo = read_photo(jpeg_with(bytes(block[:end])))
     again = read_photo(encode_photo(photo, parse_format(extension)))
     assert (again.width, again.height) == (photo.width, photo.height)
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP"])
+def test_a_block_that_is_no_exif_spoils_no_photo(
+    scene: np.ndarray, tmp_path: Path, format_name: str
+) -> None:
+    path = tmp_path / f"photo.{format_name.lower()}"
+    Image.fromarray(scene[:20, :30]).save(path, format_name, exif=b"Exif\0\0no TIFF block")
+    assert probe_size(path) == (30, 20)
+    photo = read_photo(path)
+    assert photo.pixels.shape == (20, 30, 3)
+    assert not photo.metadata.exif
 
 
 @pytest.mark.parametrize("big", [False, True])

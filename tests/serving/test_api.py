@@ -22,8 +22,10 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from tests.serving.conftest import Served, Started
+from unblur.cli import app as cli
 from unblur.imaging import encode_photo, read_photo
 from unblur.inference import Deblurrer
 from unblur.inference.judgement import judge
@@ -238,6 +240,7 @@ def test_a_full_queue(serve: Served, photo: bytes, large: bytes) -> None:
     assert client.post("/v1/deblur", content=photo).status_code == 200
     text = client.get("/metrics").text
     assert 'unblur_photos_total{model="small",outcome="done"} 1.0' in text
+    assert 'unblur_photos_total{model="small",outcome="given up"} 2.0' in text
     assert 'unblur_requests_total{route="/v1/deblur",status="429"} 1.0' in text
 
 
@@ -256,6 +259,35 @@ def test_a_key(serve: Served, photo: bytes) -> None:
     assert client.get("/healthz").status_code == 200
     schema = client.get("/openapi.json").json()
     assert schema["paths"]["/v1/deblur"]["post"]["security"] == [{"key": []}]
+
+
+def test_a_key_that_is_none() -> None:
+    result = CliRunner().invoke(cli, ["serve", "--api-key", " "])
+    assert result.exit_code == 2
+    assert "--api-key" in result.output
+
+
+def test_what_a_format_cannot_hold_is_refused_at_once(serve: Served) -> None:
+    wide = encoded(np.zeros((1, 16384, 3), np.uint8))
+    answer = serve().post("/v1/jobs?format=webp", content=wide)
+    problem(answer, 422, "WEBP holds at most 16383 pixels a side")
+
+
+def test_an_upload_that_breaks_off(live: Callable[..., int]) -> None:
+    port = live()
+    form = "multipart/form-data; boundary=x"
+    for type_, begins in (("image/png", b"abc"), (form, b"--x\r\nContent-Disp")):
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            head = f"POST /v1/deblur HTTP/1.1\r\nHost: localhost\r\nContent-Type: {type_}\r\n"
+            client.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + begins)
+            time.sleep(0.2)
+    counted = 'unblur_requests_total{route="/v1/deblur",status="400"} 2.0'
+    deadline = time.monotonic() + 10
+    text = ""
+    while counted not in text and time.monotonic() < deadline:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert counted in text
+    assert 'status="500"' not in text
 
 
 def test_other_sites_cannot_reach_a_local_server(serve: Served, photo: bytes) -> None:

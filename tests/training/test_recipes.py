@@ -293,6 +293,17 @@ def test_dry_run(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
     )
     assert refused.exit_code != 0
     assert "since is a share of the epochs between 0 and 1, got 75" in refused.output
+    for setting, value in (
+        ("--losses.unknown", "1"),
+        ("--losses.l1", "much"),
+        ("--optimizer.name", "unknown"),
+        ("--schedule.name", "unknown"),
+        ("--trainer.ema", "2"),
+    ):
+        for dry in (["--dry-run"], []):
+            refused = unblur("train", recipe_file(), setting, value, *dry)
+            assert refused.exit_code == 2, (setting, refused.output)
+            assert setting.rpartition(".")[2] in refused.output or value in refused.output
     assert not (tmp_path / "experiments").exists()
 
 
@@ -315,8 +326,10 @@ def test_a_part_learns_alone_by_losses_of_its_own(recipe_file: Callable[..., Pat
     changes = {
         "network": {"name": "wiener_unet", "options": LIGHT["wiener_unet"], "frozen": ["refiner"]},
         "data": {"crop": 64},
-        "losses": {"kernels": 0.5, "filters": 0.2},
+        "losses": {"l1": {"weight": 0}, "kernels": {"weight": 0.5}, "filters": 0.2},
     }
+    with pytest.raises(ConfigError, match="kernels has no options but weight, got floor"):
+        train(read_recipe(recipe_file(**changes), ["--losses.kernels.floor", "1"]))
     run = train(read_recipe(recipe_file(**changes), ["--trainer.max_epochs", "1"]))
     rows = read_metrics(run / "metrics.csv")
     assert all(row["train/kernels"] > 0 for row in rows if "train/loss" in row)

@@ -178,8 +178,7 @@ def run(
                 raise UsageError(f"{name} is for {'clips' if needs_clips else 'photos'}")
         allow_large_photos(options.max_pixels)
         chosen = choose(find_model(model), runtime.value)
-        photos = sum(not is_video(job.source) for job in plan.jobs)
-        workers, threads = share_out(photos, chosen, threads)
+        workers, threads = share_out([job.source for job in plan.jobs], chosen, threads)
         deblurrer = Deblurrer(model, chosen, device, tile, threads, best)
     except (UsageError, ImageError, ModelError) as error:
         if as_json:

@@ -75,8 +75,8 @@ def serve(
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         if importlib.util.find_spec(module) is None:
             raise fail(f"this needs {module}: pip install 'unblur[web]'", 1)
-    if api_key is not None and not api_key.isascii():
-        raise fail("--api-key takes letters, digits and signs of ASCII", 2)
+    if api_key is not None and not (api_key.strip() and api_key.isascii()):
+        raise fail("--api-key takes letters, digits and signs of ASCII, one at least", 2)
     import uvicorn
 
     from unblur.imaging import allow_large_photos

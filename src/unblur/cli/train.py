@@ -103,7 +103,8 @@ def train(
         if folder is not None and not resume:
             raise fail("--run goes together with --resume", 2)
         if dry_run:
-            for name, value in training.describe_plan(training.plan_training(plan)):
+            prepared = training.plan_training(plan, begins=folder is None)
+            for name, value in training.describe_plan(prepared):
                 typer.echo(f"{name:14} {value}")
             return
         finished = training.train(plan, folder)

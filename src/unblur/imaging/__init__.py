@@ -21,7 +21,7 @@ from unblur.imaging.reading import (
     read_photo,
     register_heif,
 )
-from unblur.imaging.writing import encode_photo, write_photo
+from unblur.imaging.writing import encode_photo, require_writable, write_photo
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -42,6 +42,7 @@ __all__ = [
     "probe_size",
     "read_photo",
     "register_heif",
+    "require_writable",
     "stem_of",
     "write_photo",
 ]

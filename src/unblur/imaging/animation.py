@@ -34,7 +34,7 @@ class Animation:
 
 def is_animation(path: Path) -> bool:
     """Whether a file is an animated GIF or WebP, by its name and content."""
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in _FORMATS or not path.is_file():
         return False
     with contextlib.suppress(Exception), Image.open(path) as image:
         return bool(getattr(image, "is_animated", False))

@@ -15,11 +15,12 @@ def comparison(before: Photo, after: Photo) -> Photo:
     """Before and after side by side, each whole, with a divider between and a label on each.
 
     Photos wider than high are put one above the other. Large ones are reduced so that the picture
-    stays at most 2400 pixels long.
+    stays at most 2400 pixels long, but for the divider.
     """
     left, right = _panel(before.pixels), _panel(after.pixels)
     stacked = left.width > left.height
-    scale = min(1.0, _LONGEST_SIDE / max(left.size[0] * (1 if stacked else 2), left.size[1]))
+    columns, rows = (1, 2) if stacked else (2, 1)
+    scale = min(1.0, _LONGEST_SIDE / max(left.width * columns, left.height * rows))
     size = (max(1, round(left.width * scale)), max(1, round(left.height * scale)))
     if scale < 1:
         left = left.resize(size, Image.Resampling.LANCZOS)

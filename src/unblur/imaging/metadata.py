@@ -107,5 +107,8 @@ def _plausible(dpi: Any) -> tuple[float, float] | None:
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation 1…8 of an opened image, 1 when it says none."""
-    value = image.getexif().get(ORIENTATION, 1)
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # photos are worth more than a damaged block
+        return 1
     return value if value in range(1, 9) else 1

@@ -60,6 +60,8 @@ def allow_large_photos(max_pixels: int) -> None:
 
 def probe_size(path: Path) -> tuple[int, int]:
     """(width, height), upright, from a file's header; (0, 0) when it cannot be told quickly."""
+    if not path.is_file():  # opening a pipe could wait for ever
+        return (0, 0)
     try:
         with path.open("rb") as file, _open(file, str(path), path) as image:
             width, height = image.size
@@ -184,11 +186,11 @@ def _check_label(format_: str, path: Path | None, name: str) -> None:
 
 
 def _check_single(image: Image.Image, format_: str, name: str) -> None:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format not in _SAME_CONTAINER:
+    # Not `n_frames`: to count the pages of a hostile TIFF takes hours.
+    if getattr(image, "is_animated", False) and image.format not in _SAME_CONTAINER:
         kind = "pages" if format_ == "TIFF" else "frames"
         raise ImageError(
-            f"{name}: holds {frames} {kind}; only single photos are supported, so split it first"
+            f"{name}: holds several {kind}; only single photos are supported, so split it first"
         )
 
 

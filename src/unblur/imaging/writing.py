@@ -61,13 +61,7 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
     What the format cannot hold is adapted: 16 bits are rounded to 8, alpha is laid on white.
     """
     format_ = format_ or output_format(photo.format)
-    if format_.name == "HEIF":
-        register_heif("output")
-    if max(photo.width, photo.height) > format_.largest_side:
-        raise ImageError(
-            f"{format_.name} holds at most {format_.largest_side} pixels a side, "
-            f"not {photo.width}×{photo.height}; choose png or tif"
-        )
+    require_writable(format_, photo.width, photo.height)
     pixels, alpha = photo.pixels, photo.alpha
     if pixels.dtype == np.uint16 and not format_.sixteen_bit:
         pixels, alpha = to_eight_bit(pixels), None if alpha is None else to_eight_bit(alpha)
@@ -81,6 +75,17 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
     image = _to_pillow(pixels, alpha)
     image.save(buffer, format_.name, **_save_options(photo, format_, quality))
     return buffer.getvalue()
+
+
+def require_writable(format_: Format, width: int, height: int) -> None:
+    """Raise ImageError for what a format, or this installation, cannot write."""
+    if format_.name == "HEIF":
+        register_heif("output")
+    if max(width, height) > format_.largest_side:
+        raise ImageError(
+            f"{format_.name} holds at most {format_.largest_side} pixels a side, "
+            f"not {width}×{height}; choose png or tif"
+        )
 
 
 def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:

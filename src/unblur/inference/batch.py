@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import statistics
 import threading
 import time
 from collections import deque
@@ -29,8 +31,10 @@ from unblur.imaging import (
     comparison,
     format_of,
     output_format,
+    parse_format,
     probe_size,
     read_photo,
+    require_writable,
     stem_of,
     write_photo,
 )
@@ -42,6 +46,7 @@ from unblur.inference.judgement import Verdict, judge
 from unblur.inference.video import VideoOptions, restore_video
 
 _MOST_MEGAPIXELS = 60.0  # in work at a time, some 25 bytes a pixel
+_LOOKED_AT = 50  # photos of a batch, to tell how large they are
 
 
 class UsageError(Exception):
@@ -260,14 +265,20 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def share_out(count: int, runtime: str, threads: int | None) -> tuple[int, int | None]:
-    """(files at a time, threads for each) that keep all cores busy with `count` files.
+def share_out(sources: Sequence[Path], runtime: str, threads: int | None) -> tuple[int, int | None]:
+    """(files at a time, threads for each) that keep all cores busy with these files.
 
-    ONNX Runtime restores many photos a quarter quicker side by side, with a thread each, than one
-    after another with all threads; OpenVINO does not. Two at a time read and write meanwhile.
+    ONNX Runtime restores many photos a quarter quicker side by side, with few threads each, than
+    one after another with all threads; OpenVINO does not. As many are restored side by side as
+    there is room for, and one more is read or written meanwhile.
     """
-    if runtime == "onnxruntime" and threads is None and count >= 2 * cores():
-        return cores() + 1, 1
+    count = len(sources)
+    many = count >= 2 * cores() and not any(is_video(source) for source in sources)
+    if runtime == "onnxruntime" and threads is None and many:
+        looked_at = sources[:: math.ceil(count / _LOOKED_AT)]
+        typical = statistics.median(math.prod(probe_size(source)) / 1e6 for source in looked_at)
+        side_by_side = min(cores(), max(1, int(_MOST_MEGAPIXELS / max(typical, 1e-6))))
+        return side_by_side + 1, math.ceil(cores() / side_by_side)
     return min(2, max(1, count)), threads
 
 
@@ -400,6 +411,7 @@ class _Batch:
             return Result(str(job.source), str(output), "skipped", name, comparison=_text(compared))
         self._require_new(output, compared)
         photo = photo or read_photo(job.source, options.max_pixels)
+        require_writable(parse_format(output.suffix), photo.width, photo.height)
         restored = self._deblurrer.restore_photo(photo, options.strength, advance)
         judged = judge(photo.pixels, restored.pixels, options.strength)
         output.parent.mkdir(parents=True, exist_ok=True)

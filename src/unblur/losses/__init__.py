@@ -10,7 +10,7 @@ from unblur.losses import (  # noqa: F401  (importing a module registers its los
 from unblur.losses.base import Loss, list_losses, loss_options
 from unblur.losses.multiscale import MultiScaleLoss
 from unblur.losses.perceptual import WeightsError
-from unblur.losses.weighted import WeightedLoss
+from unblur.losses.weighted import WeightedLoss, weight_and_options
 
 __all__ = [
     "Loss",
@@ -19,4 +19,5 @@ __all__ = [
     "WeightsError",
     "list_losses",
     "loss_options",
+    "weight_and_options",
 ]

@@ -12,6 +12,15 @@ from unblur.losses.pixel import PSNRLoss
 from unblur.registry import ConfigError
 
 
+def weight_and_options(name: str, value: Any) -> tuple[float, dict[str, Any]]:
+    """What a recipe says of a loss: its weight alone, or a mapping. Raises ConfigError."""
+    options = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    weight = options.pop("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise ConfigError(f"the weight of the loss {name} must be a number, got {weight!r}")
+    return float(weight), options
+
+
 class WeightedLoss(nn.Module):
     """A sum of named losses, each with a weight; terms of weight 0 are left out.
 
@@ -28,13 +37,10 @@ class WeightedLoss(nn.Module):
         self.terms = nn.ModuleDict()
         self.low, self.high = value_range
         for name, value in config.items():
-            options = dict(value) if isinstance(value, Mapping) else {"weight": value}
-            weight = options.pop("weight", 1.0)
-            if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise ConfigError(f"the weight of the loss {name} must be a number, got {weight!r}")
+            weight, options = weight_and_options(name, value)
             if weight != 0:
                 self.terms[name] = create_loss(name, **options)
-                self.weights[name] = float(weight)
+                self.weights[name] = weight
         if not self.weights:
             raise ConfigError("there is no loss with a weight other than 0")
 

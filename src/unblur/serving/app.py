@@ -20,7 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unblur import __version__
-from unblur.imaging import Format, ImageError, check_photo, parse_format
+from unblur.imaging import (
+    Format,
+    ImageError,
+    check_photo,
+    output_format,
+    parse_format,
+    require_writable,
+)
 from unblur.inference.judgement import Verdict
 from unblur.serving.engine import Engine, Task, Wish, refusal_of
 from unblur.serving.errors import RefusedError, problem
@@ -179,8 +186,8 @@ def create_app(
     app.add_middleware(BodyLimit, limits=limits)
     app.add_middleware(Guard, measures=measures, hosts=hosts)
     _say_what_is_wrong(app)
-    allowed = [Depends(_key_check(api_key))] if api_key else []
-    if api_key:
+    allowed = [] if api_key is None else [Depends(_key_check(api_key))]
+    if api_key is not None:
         _describe_key(app)
 
     def wish(
@@ -226,7 +233,10 @@ def create_app(
         with engine.room():  # taken before an upload that would be in vain
             upload = await receive_photo(request)
             try:
-                _, width, height = await asyncio.to_thread(check_photo, upload, limits.max_pixels)
+                format_name, width, height = await asyncio.to_thread(
+                    check_photo, upload, limits.max_pixels
+                )
+                require_writable(asked.format or output_format(format_name), width, height)
                 task = Task(upload, asked, width * height / 1e6)
                 engine.submit(task)
             except ImageError as error:

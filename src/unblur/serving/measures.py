@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from unblur.serving.engine import Engine, Task
@@ -36,7 +38,9 @@ class Measures:
         engine.finished = self._count
 
     def _count(self, task: Task) -> None:
-        outcome = task.state if task.state in ("done", "failed") else "given up"
+        given_up = task.error is not None and task.error.status == HTTPStatus.GONE
+        finished = task.state in ("done", "failed") and not given_up
+        outcome = task.state if finished else "given up"
         self._photos.labels(task.wish.model, outcome).inc()
         if task.state == "done":
             self._megapixels.labels(task.wish.model).inc(task.megapixels)

@@ -83,7 +83,10 @@ async def receive_photo(request: Request) -> BinaryIO:
 
 
 async def _from_form(request: Request) -> BinaryIO:
-    form = await request.form(max_files=1, max_fields=8)
+    try:
+        form = await request.form(max_files=1, max_fields=8)
+    except ClientDisconnect:
+        raise RefusedError(400, "the upload broke off") from None
     found: Any = form.get(FIELD)
     if not isinstance(found, UploadFile):
         await form.close()

@@ -16,7 +16,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from unblur.inference.card import ModelError
 from unblur.inference.models import find_model
 from unblur.inference.weights import load_network, sequences_seen
-from unblur.losses import MultiScaleLoss, WeightedLoss
+from unblur.losses import MultiScaleLoss, WeightedLoss, weight_and_options
 from unblur.metrics import BEST_PSNR
 from unblur.models import RestorationModel, create_model
 from unblur.models.analysis import count_parameters
@@ -135,6 +135,13 @@ def ssim_of_images(restored: Tensor, sharp: Tensor) -> Tensor:
     return everywhere[..., 5:-5, 5:-5].mean(dim=(1, 2, 3))
 
 
+def _weight_of_own(name: str, value: Any) -> float:
+    weight, options = weight_and_options(name, value)
+    if options:
+        raise ConfigError(f"the loss {name} has no options but weight, got {', '.join(options)}")
+    return weight
+
+
 class RestorationModule(LightningModule):
     """A network, its losses, its optimizer and its validation.
 
@@ -153,10 +160,13 @@ class RestorationModule(LightningModule):
         self.steps, self.epoch_ends = steps, epoch_ends
         losses = dict(recipe.losses)
         own = {name: losses.pop(name, 0) for name in network.own_losses}
-        self.own_losses = {name: weight for name, weight in own.items() if weight}
+        self.own_losses = {
+            name: weight for name, value in own.items() if (weight := _weight_of_own(name, value))
+        }
         # With nothing but a network's own losses images are not restored.
         self.loss: WeightedLoss | None = None
-        if any(losses.values()) or not self.own_losses:
+        restores = any(weight_and_options(name, value)[0] for name, value in losses.items())
+        if restores or not self.own_losses:
             self.loss = WeightedLoss(losses, network.value_range)
         self.ema: RestorationModel | None = None
         if recipe.trainer.ema is not None:

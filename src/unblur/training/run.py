@@ -172,7 +172,8 @@ def _ranks(recipe: Recipe) -> int:
 
 
 def describe_plan(plan: Plan) -> list[tuple[str, str]]:
-    """What a dry run prints: names and values."""
+    """What a dry run prints: names and values. Raises ConfigError for what could not begin."""
+    _module_of(plan)
     data, settings = plan.recipe.data, plan.recipe.trainer
     width, height = (data.crop, data.crop) if data.crop else plan.pairs.train[0].sharp.size()
     pixels = width * height * data.batch_size
@@ -216,8 +217,7 @@ def train(
     _quieten()
     plan = plan_training(recipe, begins=resume is None)
     is_first = _rank() == 0
-    folder = resume or _new_folder(recipe)
-    checkpoint = _checkpoint_of(folder) if resume is not None else None
+    checkpoint = _checkpoint_of(resume) if resume is not None else None
     data = RestorationData(
         recipe.data,
         plan.pairs,
@@ -233,8 +233,8 @@ def train(
         )
     else:
         revived = None
-    kind = RestorationModule if recipe.adversarial is None else AdversarialModule
-    module = kind(recipe, plan.network, plan.steps, plan.epoch_ends)
+    module = _module_of(plan)
+    folder = resume or _new_folder(recipe)
     if checkpoint is not None:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         _check_resumed(folder, plan, content)
@@ -266,6 +266,15 @@ def train(
         summary = _summary(plan, metrics, checkpoints, trainer, time.monotonic() - began)
         write_json(folder / SUMMARY_FILE, summary)
     return folder
+
+
+def _module_of(plan: Plan) -> RestorationModule:
+    """What Lightning trains. Raises ConfigError for losses, an optimizer or a schedule there are
+    not, before anything is written."""
+    kind = RestorationModule if plan.recipe.adversarial is None else AdversarialModule
+    module = kind(plan.recipe, plan.network, plan.steps, plan.epoch_ends)
+    module.configure_optimizers()
+    return module
 
 
 def _check_resumed(folder: Path, plan: Plan, content: dict[str, Any]) -> None:
