@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from tests.conftest import heed_interrupts
 from unblur.cli import app
 from unblur.imaging import Photo, read_photo, write_photo
+from unblur.inference import batch
 
 UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
 
@@ -512,3 +513,23 @@ def test_nothing_is_reported_to_anyone(tmp_path: Path, scene: np.ndarray) -> Non
             env={**os.environ, "HOME": str(home), "CI": "", "XDG_CACHE_HOME": ""},
         )
     assert tree(home) == []
+
+
+def test_cores_are_shared_out_by_what_there_is_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "cores", lambda: 8)
+
+    def photos(width: int, height: int) -> list[Path]:
+        path = tmp_path / f"{width}.png"
+        Image.new("1", (width, height)).save(path)
+        return [path] * 16
+
+    assert batch.share_out(photos(100, 80), "onnxruntime", None) == (9, 1)
+    assert batch.share_out(photos(6000, 4000), "onnxruntime", None) == (3, 4)
+    assert batch.share_out(photos(10_000, 8000), "onnxruntime", None) == (2, 8)
+    small = photos(100, 80)
+    assert batch.share_out(small[:5], "onnxruntime", None) == (2, None)
+    assert batch.share_out([*small, tmp_path / "a.mp4"], "onnxruntime", None) == (2, None)
+    assert batch.share_out(small, "openvino", None) == (2, None)
+    assert batch.share_out(small, "onnxruntime", 3) == (2, 3)

@@ -120,6 +120,7 @@ def test_in_a_folder_with_stills(scene: np.ndarray, tmp_path: Path) -> None:
     assert result.exit_code == 1
     made = {path.name for path in (tmp_path / "album_sharp").iterdir()}
     assert made == {"a.gif", "still.png", "still_compare.jpg"}
+    assert "a.gif: is animated: no before/after picture was made" in result.output
     assert "cut.webp" in result.output
     again = unblur(folder, "--skip-existing")
     assert "skipped" in again.output

@@ -286,6 +286,20 @@ def test_wrong_models_and_settings_say_what_to_do(tmp_path: Path) -> None:
         Deblurrer(tmp_path / "x.onnx")
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_device_that_onnxruntime_has_but_cannot_use(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    with pytest.raises(ModelError, match="cannot use cuda on this machine"):
+        Deblurrer("small", runtime="onnxruntime", device="cuda")
+    assert Deblurrer("small", runtime="onnxruntime").device == "cpu"
+    assert not capfd.readouterr().out
+
+
 def test_a_model_that_returns_nonsense_is_refused(
     scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

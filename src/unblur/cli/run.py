@@ -160,7 +160,7 @@ def run(
             parse_format(format_) if format_ else None,
             quality,
             most,
-            VideoOptions(strength, codec, quality, start, duration, temporal, most),
+            VideoOptions(codec=codec, start=start, duration=duration, temporal=temporal),
         )
         if options.format and options.format.name == "HEIF":
             register_heif("--format heic")

@@ -38,10 +38,6 @@ class Photo:
         return int(self.pixels.shape[1])
 
     @property
-    def megapixels(self) -> float:
-        return self.height * self.width / 1e6
-
-    @property
     def is_grey(self) -> bool:
         return self.pixels.ndim == 2
 

@@ -79,7 +79,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Options:
-    """How every file of a batch is treated. video: what is more to say of clips."""
+    """How every file of a batch is treated.
+
+    video: what is to be said of clips alone; strength, quality and max_pixels are of all files.
+    """
 
     strength: float = 1.0
     compare: bool = False
@@ -99,7 +102,7 @@ class Result:
     that comes to, see `Judgement`.
     frames: of a clip. flicker: how much still places of a clip change from frame to frame, in 8-bit
     levels, blurred and restored. missing: frames of a clip that could not be decoded, about.
-    notes: what of a clip is not as it was.
+    notes: what of a clip is not as it was, or of an animation was not done.
     """
 
     input: str
@@ -452,7 +455,13 @@ class _Batch:
     def _restore_clip(self, job: Job, output: Path, advance: Callable[[float], None]) -> Result:
         options, name = self._options, self._deblurrer.card.name
         output.parent.mkdir(parents=True, exist_ok=True)
-        made = restore_video(job.source, output, self._deblurrer, options.video, advance)
+        video = dataclasses.replace(
+            options.video,
+            strength=options.strength,
+            quality=options.quality,
+            max_pixels=options.max_pixels,
+        )
+        made = restore_video(job.source, output, self._deblurrer, video, advance)
         return Result(
             str(job.source),
             str(output),
@@ -486,7 +495,10 @@ class _Batch:
         with atomic_path(output) as temporary:
             temporary.write_bytes(content)
         height, width = animation.frames[0].shape[:2]
-        return Result(str(job.source), str(output), "ok", name, width, height, frames=count)
+        notes = ("is animated: no before/after picture was made",) if options.compare else ()
+        return Result(
+            str(job.source), str(output), "ok", name, width, height, frames=count, notes=notes
+        )
 
     def _moves(self, job: Job) -> bool:
         """Whether a file is a clip or an animation, which has to be opened to tell."""

@@ -20,9 +20,6 @@ class Jobs:
         self._finished: dict[str, float] = {}  # when, in the order in which they finished
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def add(self, task: Task) -> str:
         """Keep a task; returns its name."""
         name = secrets.token_urlsafe(16)

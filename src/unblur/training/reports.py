@@ -35,23 +35,19 @@ class Metrics(Callback):
 
     def __init__(self, path: Path, every: int, listeners: list[Callable[[Row], None]]) -> None:
         self.path, self.every, self.listeners = path, every, listeners
-        self._rows: list[Row] = []
+        self.rows: list[Row] = []
         self._columns: dict[str, None] = {}  # in order
         self._before: tuple[float, int] | None = None
         self._samples = 0
-
-    @property
-    def rows(self) -> list[Row]:
-        return self._rows
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, RestorationModule)  # noqa: S101
         if self.path.is_file():
             kept = [r for r in read_metrics(self.path) if r["step"] <= pl_module.optimizer_steps]
-            self._rows = kept
+            self.rows = kept
             self._columns = dict.fromkeys(name for row in kept for name in row)
         if trainer.is_global_zero:
-            write_table(self.path, self._rows)
+            write_table(self.path, self.rows)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -84,13 +80,13 @@ class Metrics(Callback):
         return {"step": module.optimizer_steps, "epoch": trainer.current_epoch, "lr": rate}
 
     def _add(self, trainer: Trainer, row: Row) -> None:
-        self._rows.append(row)
+        self.rows.append(row)
         if row.keys() <= self._columns.keys():
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, list(self._columns)).writerow(row)
         else:
             self._columns |= dict.fromkeys(row)
-            write_table(self.path, self._rows)
+            write_table(self.path, self.rows)
         for logger in trainer.loggers:
             values = {k: v for k, v in row.items() if k not in ("step", "epoch")}
             logger.log_metrics(values, int(row["step"]))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
-from typing import Literal, get_args
 
 from unblur.inference.card import ModelError
 from unblur.inference.runtimes.base import Runtime
 
-RuntimeName = Literal["auto", "onnxruntime", "openvino", "openvino-bf16", "torch"]
-RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
+RUNTIMES = ("auto", "onnxruntime", "openvino", "openvino-bf16", "torch")
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 MODEL_SUFFIXES = (".onnx", *CHECKPOINT_SUFFIXES)
 BF16 = "openvino-bf16"
@@ -87,6 +86,7 @@ def load_runtime(path: Path, runtime: str, device: str, threads: int | None) -> 
     """Load a model file. device: "auto", or one that `unblur info` lists for the runtime."""
     name = choose(path, runtime)
     available = runtime_devices(name)
+    may_fall_back = device == "auto"
     if device == "auto":
         # A GPU where torch or ONNX Runtime finds one; OpenVINO's GPUs only when asked for.
         device = next((d for d in ("cuda", "mps") if d in available and name != "openvino"), "cpu")
@@ -97,6 +97,10 @@ def load_runtime(path: Path, runtime: str, device: str, threads: int | None) -> 
     if name == "onnxruntime":
         from unblur.inference.runtimes.onnx import OnnxRuntime
 
+        if may_fall_back and device != "cpu":
+            with contextlib.suppress(ModelError):  # built into it, but of no use without a driver
+                return OnnxRuntime(path, device, threads)
+            device = "cpu"
         return OnnxRuntime(path, device, threads)
     if name in ("openvino", BF16):
         from unblur.inference.runtimes.openvino import OpenVinoRuntime

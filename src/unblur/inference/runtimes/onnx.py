@@ -47,12 +47,21 @@ def open_session(
     options.enable_mem_pattern = False
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    provider = _PROVIDERS[device]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDERS[device]])
+        session = onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=[provider],
+            enable_fallback=0,  # which prints on stdout
+        )
     except Exception as error:
         raise ModelError(
             f"{path}: cannot be loaded as an ONNX model ({first_line(error)})"
         ) from error
+    if provider not in session.get_providers():
+        raise ModelError(f"ONNX Runtime cannot use {device} on this machine: use --device cpu")
+    return session
 
 
 def card_of(session: onnxruntime.InferenceSession, path: Path) -> ModelCard:
