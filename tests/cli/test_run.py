@@ -472,8 +472,6 @@ def test_links(tmp_path: Path, scene: np.ndarray) -> None:
 def test_unexpected_errors_cost_one_file(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unblur.inference import batch
-
     read = batch.read_photo
 
     def sometimes(path: Path, limit: int) -> Photo:
