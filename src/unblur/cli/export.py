@@ -66,7 +66,7 @@ def export(
         typer.Option(
             min=0.0,
             max=0.5,
-            help="So much of what a block's channels add --prune leaves out, 0.01 unless given. "
+            help="The share of a block's variance that --prune may leave out, 0.01 unless given. "
             "From about 0.05 on train the file further.",
         ),
     ] = None,

@@ -115,8 +115,8 @@ class WienerUNet(SurveyingModel):
     For each pixel the U-Net says how far to trust each filter, and what else is to be changed.
 
     widths, encoder_blocks, decoder_blocks, hidden: of that U-Net, as in `unshuffle_unet`.
-    window: side in pixels of the half-overlapping windows that kernels are seen in; the filters'
-    have three quarters of it. reach: of kernels, in pixels to each side.
+    window: side in pixels of the windows, side by side, that kernels are seen in; each cell of half
+    of it is filtered in a window of three quarters. reach: of kernels, in pixels to each side.
     edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net, which
     has one each on the way up. edge_hidden: channels inside the estimator's residual blocks.
     maps, head, head_blocks, guesses: see KernelEstimator. gammas: see WienerFilter.

@@ -12,7 +12,7 @@ from unblur.registry import ConfigError
 class NetworkConfig:
     """Which network, and how it is run.
 
-    name: an architecture (`unblur summary` lists them). options: its arguments.
+    name: an architecture (docs/models.md lists them). options: its arguments.
     weights: a checkpoint, model file or shipped model to start from; a larger unshuffle_unet
         grows out of it. revive: hidden channels of residual blocks that have fallen silent, whose
         ReLU passes nothing on any more, begin anew. frozen: top-level parts that keep the weights

@@ -345,7 +345,7 @@ async function begin() {
       const setup = Object.keys(first).find((each) => each in own);
       return setup ? own[setup] / first[setup] : NaN;
     };
-    const label = (card) => card.name + (times(card) > 1.4 ? `, about ${times(card).toFixed(0)} × as long` : "");
+    const label = (card) => card.name + (times(card) > 1.25 ? `, about ${Number(times(card).toFixed(1))} × as long` : "");
     find("model").replaceChildren(...models.map((card) => new Option(label(card), card.name)));
     find("model-row").hidden = models.length < 2;
     limits = health;
