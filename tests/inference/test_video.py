@@ -118,7 +118,7 @@ def test_a_clip_becomes_a_clip(clip: Maker, small: Deblurrer) -> None:
     for given, restored in zip(pixels(path), pixels(made), strict=True):
         expected = small.restore_pixels(given).astype(int)
         assert np.abs(restored - expected).mean() < 3  # the codec
-        assert abs((restored - expected).mean()) < 0.3  # no colour is shifted
+        assert abs((restored - expected).mean()) < 0.5  # no colour is shifted, as by a level
 
 
 @pytest.mark.parametrize(
