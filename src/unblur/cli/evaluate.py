@@ -236,7 +236,7 @@ def evaluate(
     save: Annotated[bool, typer.Option("--save", help="Keep the restored images.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Measure models on data sets, beside the blurred input and classical methods.
+    """Measure models on data sets, beside classical methods.
 
     Writes metrics.json, metrics.csv and report.html, which opens without a network. Interrupted,
     the same command goes on. Ends with exit code 1 when an image could not be measured.

@@ -29,7 +29,7 @@ def search(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes for each training.")] = False,
 ) -> None:
-    """Train a recipe many times: with settings of a space, or with several seeds.
+    """Train a recipe with many settings, or many seeds.
 
     A space searches with Optuna; trials land in experiments/NAME-search, with a table and plots
     of importance and parallel coordinates. Called again it goes on. --seeds trains with each seed

@@ -76,7 +76,7 @@ def train(
         Path | None, typer.Option(metavar="FOLDER", help="The run to go on with.")
     ] = None,
 ) -> None:
-    """Train a network as a recipe says, on any setting that is overridden.
+    """Train a network as a recipe says.
 
     Every setting can be given as --section.key value: --data.train sharp:~/Pictures,
     --trainer.max_epochs 3, --losses.charbonnier 1, --network.options.start_filters 32.
