@@ -115,10 +115,12 @@ def test_a_clip_becomes_a_clip(clip: Maker, small: Deblurrer) -> None:
         assert container.metadata["title"] == "a walk"
         assert container.streams.video[0].average_rate == 10
         assert container.streams.video[0].codec_context.name == "h264"
+    shifts = []
     for given, restored in zip(pixels(path), pixels(made), strict=True):
         expected = small.restore_pixels(given).astype(int)
         assert np.abs(restored - expected).mean() < 3  # the codec
-        assert abs((restored - expected).mean()) < 0.5  # no colour is shifted, as by a level
+        shifts.append((restored - expected).mean())
+    assert abs(np.mean(shifts)) < 0.2  # no colour is shifted, as a level would be in every frame
 
 
 @pytest.mark.parametrize(
