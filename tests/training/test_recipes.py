@@ -36,7 +36,7 @@ from unblur.training.reports import read_metrics
 from unblur.training.restoration import build_network
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
-RECIPES = sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != "base")
+RECIPES = sorted(p.stem for p in FOLDER.glob("*.yaml") if p.stem != "common")
 # These have the largest networks, or train a critic as well.
 HEAVY = {"gopro_standard_unet", "frames_plain_cnn", "cifar10_ms_wgan", "reds_ms_wgan",
          "reds_rednet30_wgan", "frames_plain_unet", "reds_resnet16", "gopro_light_unet_v2",

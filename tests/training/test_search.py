@@ -161,6 +161,7 @@ def test_what_no_trial_could_train_is_said_at_once(
     cases = (
         ({"optimizer.lr": [1e-3]}, ["--data.train", "sharp:absent"], "absent"),
         ({"network.options": [{"start_filters": 8}]}, [], "start_filters"),
+        ({"optimizer.lr": [1e-3]}, ["--losses.unknown", "1"], "unknown"),
     )
     for phase, more, expected in cases:
         space.write_text(yaml.safe_dump({"phases": [phase]}))

@@ -31,18 +31,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make blurred photos sharp.",
 )
-app.command()(run)
-app.command()(bulk)
+
+
+def _needs(*extras: str) -> str:
+    """The last line of the help of a command that the package alone cannot run."""
+    noun = "extra" if len(extras) == 1 else "extras"
+    return f"Needs the {noun} {' and '.join(extras)}: pip install 'unblur[{','.join(extras)}]'."
+
+
+app.command(epilog="Clips need the extra video, HEIC photos heif.")(run)
+app.command(epilog=_needs("scale"))(bulk)
 app.command()(demo)
 app.command()(models)
 app.command()(info)
-app.command()(summary)
-app.command()(export)
-app.command()(evaluate)
-app.command()(benchmark)
-app.command()(serve)
-app.command(context_settings=RECIPE_OPTIONS)(train)
-app.command(context_settings=RECIPE_OPTIONS)(search)
+app.command(epilog=_needs("export"))(summary)
+app.command(epilog=_needs("export"))(export)
+app.command(epilog=_needs("evaluate"))(evaluate)
+app.command(epilog=_needs("evaluate"))(benchmark)
+app.command(epilog=_needs("web"))(serve)
+app.command(epilog=_needs("train"), context_settings=RECIPE_OPTIONS)(train)
+app.command(epilog=_needs("train", "search"), context_settings=RECIPE_OPTIONS)(search)
 app.add_typer(data, name="data")
 
 

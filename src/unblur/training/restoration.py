@@ -169,10 +169,7 @@ class RestorationModule(LightningModule):
         if restores or not self.own_losses:
             self.loss = WeightedLoss(losses, network.value_range)
         self.ema: RestorationModel | None = None
-        if recipe.trainer.ema is not None:
-            if not 0 < recipe.trainer.ema < 1:
-                raise ConfigError(f"ema must lie between 0 and 1, got {recipe.trainer.ema:g}")
-            self.ema = copy.deepcopy(network).requires_grad_(False).eval()
+        self.begin_average()
         if recipe.network.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer_steps = 0
@@ -191,6 +188,11 @@ class RestorationModule(LightningModule):
         self.__dict__["_run_network"] = compiled
         self.plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+
+    def begin_average(self) -> None:
+        """Begin the average of the weights, where the recipe has one, with what they are now."""
+        if self.recipe.trainer.ema is not None:
+            self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
 
     @property
     def evaluated(self) -> RestorationModel:

@@ -53,12 +53,13 @@ RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.json"
 class Plan:
     """Everything that is known before a training begins.
 
-    steps: of the optimizer in the whole training; epoch_ends: of them, at the end of each epoch.
-    before: what the weights it begins with were trained on, None if that is unknown.
+    module: what Lightning trains. before: what the weights it begins with were trained on, None if
+    that is unknown. steps: of the optimizer in the whole training; epoch_ends: of them, at the end
+    of each epoch.
     """
 
     recipe: Recipe
-    network: RestorationModel
+    module: RestorationModule
     before: list[str] | None
     pairs: Prepared
     ranks: int
@@ -66,12 +67,16 @@ class Plan:
     epoch_ends: list[int]
 
     @property
+    def network(self) -> RestorationModel:
+        return self.module.network
+
+    @property
     def value_range(self) -> Any:
         return "unit" if self.network.value_range == (0.0, 1.0) else "symmetric"
 
 
 def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
-    """Open the data and build the network. Raises ConfigError or DataError.
+    """Open the data and build what is trained. Raises ConfigError or DataError.
 
     begins: whether the weights that the recipe names are needed; a run that goes on has its own.
     """
@@ -98,7 +103,11 @@ def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
         steps = sum(per_epoch)
     if settings.max_steps is not None:
         steps = min(steps, settings.max_steps)
-    return Plan(recipe, network, before, pairs, ranks, steps, list(accumulate(per_epoch)))
+    epoch_ends = list(accumulate(per_epoch))
+    kind = RestorationModule if recipe.adversarial is None else AdversarialModule
+    module = kind(recipe, network, steps, epoch_ends)
+    module.configure_optimizers()  # raises where there is no such optimizer or schedule
+    return Plan(recipe, module, before, pairs, ranks, steps, epoch_ends)
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -145,6 +154,8 @@ def _check_numbers(recipe: Recipe) -> None:
         raise ConfigError(f"schedule.warmup is not for {schedule.name}; leave it out")
     if not 0 < recipe.optimizer.rho < 1:
         raise ConfigError(f"optimizer.rho must lie between 0 and 1, got {recipe.optimizer.rho:g}")
+    if settings.ema is not None and not 0 < settings.ema < 1:
+        raise ConfigError(f"trainer.ema must lie between 0 and 1, got {settings.ema:g}")
     if ".." in Path(recipe.name).parts or Path(recipe.name).is_absolute():
         raise ConfigError(f"name: {recipe.name} leaves the output folder")
 
@@ -172,8 +183,7 @@ def _ranks(recipe: Recipe) -> int:
 
 
 def describe_plan(plan: Plan) -> list[tuple[str, str]]:
-    """What a dry run prints: names and values. Raises ConfigError for what could not begin."""
-    _module_of(plan)
+    """What a dry run prints: names and values."""
     data, settings = plan.recipe.data, plan.recipe.trainer
     width, height = (data.crop, data.crop) if data.crop else plan.pairs.train[0].sharp.size()
     pixels = width * height * data.batch_size
@@ -231,9 +241,9 @@ def train(
         revived = "{} of {} hidden channels were silent on {} samples and begin anew".format(
             *revive_silent_channels(plan.network, images), _LOOKED_AT
         )
+        plan.module.begin_average()
     else:
         revived = None
-    module = _module_of(plan)
     folder = resume or _new_folder(recipe)
     if checkpoint is not None:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -259,22 +269,13 @@ def train(
                 console.say(f"run: {folder}")
                 if revived is not None:
                     console.say(revived)
-            _fit(trainer, module, data, checkpoint)
+            _fit(trainer, plan.module, data, checkpoint)
     finally:
         os.environ.pop(_SHARED_FOLDER, None)
     if trainer.is_global_zero:
         summary = _summary(plan, metrics, checkpoints, trainer, time.monotonic() - began)
         write_json(folder / SUMMARY_FILE, summary)
     return folder
-
-
-def _module_of(plan: Plan) -> RestorationModule:
-    """What Lightning trains. Raises ConfigError for losses, an optimizer or a schedule there are
-    not, before anything is written."""
-    kind = RestorationModule if plan.recipe.adversarial is None else AdversarialModule
-    module = kind(plan.recipe, plan.network, plan.steps, plan.epoch_ends)
-    module.configure_optimizers()
-    return module
 
 
 def _check_resumed(folder: Path, plan: Plan, content: dict[str, Any]) -> None:
