@@ -24,6 +24,8 @@ class ModelCard:
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
     survey: how many numbers it notes of each cell of size_multiple pixels a side before it
         restores (0: it surveys nothing).
+    draft: whether its input has three more channels, a draft: what it made of the photo at half its
+        size, of at least so many pixels on the shorter side, where there is one (0: it takes none).
     dtype: of the stored weights; runtimes convert them as they load.
     arithmetic: what convolutions are computed in: float32 or, most of them, int8.
     bf16: whether what computes in bf16 may do so with it; where not, it computes in float32.
@@ -51,6 +53,7 @@ class ModelCard:
     tile: int = 512
     statistics: int = 0
     survey: int = 0
+    draft: int = 0
     dtype: str = "float32"
     arithmetic: str = "float32"
     bf16: bool = True
@@ -58,6 +61,11 @@ class ModelCard:
     trained_on: list[str] | None = None
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds_per_megapixel: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Of its input."""
+        return 6 if self.draft else 3
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unblur.imaging import Photo
 from unblur.inference.card import ModelCard, ModelError
+from unblur.inference.draft import Draft, halved
 from unblur.inference.models import find_model
 from unblur.inference.orientations import ORIENTATIONS
 from unblur.inference.runtimes import TileMemoryError, load_runtime
@@ -25,6 +26,9 @@ Pixels = TypeVar("Pixels", bound=NDArray[Any])
 STATISTICS_PATCH = 256
 # At most so many of them along each axis: docs/models.md says what fewer cost.
 STATISTICS_ACROSS = 6
+
+# Of the work: a quarter of the pixels, then all of them.
+_DRAFT_SHARE = 0.2
 
 MAX_THREADS = 256
 LEAST_OVERLAP = 16  # pixels; with less, even small tiles are not worth their seams
@@ -123,13 +127,16 @@ class Deblurrer:
         plan = plan_tiles(height, width, tile, overlap, card.size_multiple, card.min_size)
         image = pixels if pixels.ndim == 3 else pixels[:, :, None]
         is_integer = np.issubdtype(pixels.dtype, np.integer)
-        white = float(np.iinfo(str(pixels.dtype)).max) if is_integer else 1.0
+        white = np.float32(np.iinfo(str(pixels.dtype)).max if is_integer else 1)
+        draft, progress = self._draft(image, tile, progress)
 
         def batch(rows: Span, columns: Span) -> NDArray[np.float32]:
-            part = cut(image, rows, columns).astype(np.float32) / np.float32(white)
-            if part.shape[2] == 1:
-                part = np.repeat(part, 3, axis=2)
-            return np.ascontiguousarray(part.transpose(2, 0, 1))[None]
+            part = cut(image, rows, columns).astype(np.float32)
+            parts = [part / white]
+            if card.draft:
+                parts.append((part + draft.change(rows, columns)) / white if draft else parts[0])
+            planes = [np.broadcast_to(each, (*each.shape[:2], 3)) for each in parts]
+            return np.concatenate(planes, axis=2).transpose(2, 0, 1)[None].copy()
 
         statistics: NDArray[np.float32] | None = None
         survey = Survey(card, height, width, tile) if card.survey and plan.count > 1 else None
@@ -155,29 +162,49 @@ class Deblurrer:
 
         def restore_tile(rows: Span, columns: Span) -> NDArray[np.float32]:
             blurred = batch(rows, columns)
-            restored = np.zeros_like(blurred)
+            restored = np.zeros_like(blurred[:, :3])
             for orientation in self._orientations:
                 told = survey.of(rows, columns, orientation) if survey else statistics
                 laid = orientation.turn_back(self._runtime.run(orientation.turn(blurred), told)[0])
-                if laid.shape != blurred.shape or not np.isfinite(laid).all():
+                if laid.shape != restored.shape or not np.isfinite(laid).all():
                     raise ModelError(
-                        f"{card.name}: returned {laid.shape} for {blurred.shape}, or values that "
+                        f"{card.name}: returned {laid.shape} for {restored.shape}, or values that "
                         "are no numbers; the model is unusable"
                     )
                 restored += laid / np.float32(len(self._orientations))
             if strength < 1:
-                restored = blurred + np.float32(strength) * (restored - blurred)
+                restored = blurred[:, :3] + np.float32(strength) * (restored - blurred[:, :3])
             advance()
             colours = restored[0].transpose(1, 2, 0)
-            return colours if pixels.ndim == 3 else colours.mean(axis=2, keepdims=True)
+            return colours if image.shape[2] == 3 else colours.mean(axis=2, keepdims=True)
 
         result = np.empty(image.shape, pixels.dtype)
         for start, strip in assemble(plan, restore_tile):
             strip = np.clip(strip, 0, 1, out=strip)
             if is_integer:
-                strip = np.rint(strip * np.float32(white))
+                strip = np.rint(strip * white)
             result[start : start + len(strip)] = strip
         return result.reshape(pixels.shape)  # type: ignore[return-value]
+
+    def _draft(
+        self, image: NDArray[Any], tile: int, progress: Progress | None
+    ) -> tuple[Draft | None, Progress | None]:
+        """What the model makes of an image at half its size, if it takes that and it is not too
+        small, and the progress of what is left to do."""
+        height, width = image.shape[:2]
+        if not self.card.draft or (min(height, width) + 1) // 2 < self.card.draft:
+            return None, progress
+
+        def first(done: float) -> None:
+            if progress:
+                progress(_DRAFT_SHARE * done)
+
+        def rest(done: float) -> None:
+            if progress:
+                progress(_DRAFT_SHARE + (1 - _DRAFT_SHARE) * done)
+
+        half = halved(image)
+        return Draft(height, width, half, self._restore(half, 1.0, tile, first)), rest
 
 
 def sample_patches(height: int, width: int, tile: int, multiple: int) -> list[tuple[Span, Span]]:

@@ -79,6 +79,7 @@ def describe(
         tile=tile,
         statistics=deployed.statistics,
         survey=deployed.survey_size,
+        draft=network.draft,
         bf16=network.bf16,
         weights_sha256=weights_hash(network),
         **known,

@@ -105,7 +105,8 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
     least = max(2, -(-card.min_size // multiple))
     height, width = (torch.export.Dim(name, min=least) for name in ("height", "width"))
     side = multiple * max(3, least)
-    inputs: tuple[torch.Tensor, ...] = (torch.rand(2, 3, side, side + 2 * multiple),)
+    channels = card.channels
+    inputs: tuple[torch.Tensor, ...] = (torch.rand(2, channels, side, side + 2 * multiple),)
     batch = torch.export.Dim("batch")
     shapes: list[Any] = [{0: batch, 2: multiple * height, 3: multiple * width}]
     names = ["blurred"]
@@ -116,7 +117,11 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
             3: multiple * torch.export.Dim("surveyed_width", min=least),
         }
         cells = torch.zeros((2, side // multiple, side // multiple + 2), dtype=torch.long)
-        inputs += (torch.rand(3, 3, side + multiple, side), torch.rand(4, card.survey), cells)
+        inputs += (
+            torch.rand(3, channels, side + multiple, side),
+            torch.rand(4, card.survey),
+            cells,
+        )
         shapes += [surveyed, {0: torch.export.Dim("known")}, {0: batch, 1: height, 2: width}]
         names += ["surveyed", "known", "cells"]
     if card.statistics:
@@ -153,6 +158,8 @@ def check(deployed: DeployedModel, runtime: OnnxRuntime) -> None:
         height, width = height + card.min_size - 1, width + card.min_size - 1
         photo = pad_to_multiple(synthetic_photo(height, width), card.size_multiple, card.min_size)
         batch = torch.cat([photo, photo.flip(-1)])
+        if card.draft:
+            batch = torch.cat([batch, batch.flip(1)], 1)
         statistics = torch.full((1, card.statistics), 0.5) if card.statistics else None
         with torch.no_grad():
             arguments = () if statistics is None else (statistics, torch.tensor(0.25))

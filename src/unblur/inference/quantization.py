@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from unblur.inference.card import ModelCard, ModelError
 from unblur.inference.runtimes.onnx import feeds
 from unblur.inference.storage import INT8, INT32, PREFIX, SCALES, ZERO
-from unblur.models.base import RestorationModel, pad_to_multiple
+from unblur.models.base import RestorationModel
 
 # Of the values of an activation: the rarest, which would make the steps of all others coarse, are
 # clipped. On blurred photos results came twice as near to float32 as with the whole range.
@@ -62,7 +62,8 @@ def compute_in_int8(
             if photo is None:
                 return None
             batch = torch.from_numpy(np.ascontiguousarray(photo[None]))
-            padded = pad_to_multiple(batch, card.size_multiple, card.min_size)
+            with torch.no_grad():
+                padded = network.padded(network.with_draft(batch))
             return feeds(card, padded.numpy(), None, 1.0)
 
     given = onnx.load(path)

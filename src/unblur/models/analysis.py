@@ -218,7 +218,8 @@ def receptive_field(model: RestorationModel, limit: int = 4096) -> int | None:
                 # What a pixel influences depends on its place in the downsampling grid.
                 for offset in (0, model.size_multiple - 1):
                     row = centre + offset
-                    x = torch.zeros(1, 3, padded_length(side, model.size_multiple), width).double()
+                    height = padded_length(side, model.size_multiple)
+                    x = torch.zeros(1, model.channels, height, width).double()
                     x[:, :, row] = torch.nan
                     touched = model.restore(x).isnan().any(dim=1).any(dim=2)[0].nonzero()
                     first, last = int(touched.min()), int(touched.max())
@@ -279,6 +280,7 @@ def needed_overlap(
     if seen <= 16:
         return seen
     image = sample(height, width)
+    image = torch.cat([image] * (model.channels // 3), 1)
     # How far a network looks depends on what is at the cut: one of them alone says too little.
     mirrored = [image.flip(axes) for axes in ([], [2], [3], [2, 3])]
     # What the cut can change, and all that this can see, lies in these columns: no more are run.

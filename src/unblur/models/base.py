@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unblur.padding import padded_length, reflected_indices
 from unblur.registry import ConfigError
@@ -27,6 +28,11 @@ def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> Tensor:
 class RestorationModel(nn.Module):
     """A network N×3×H×W → N×3×H×W; subclasses implement `restore` for sizes they accept.
 
+    draft: where it is not 0, `restore` takes three more channels, a draft: what the network itself
+        makes of the image at half its size, where the shorter side has at least so many pixels
+        then, and so on; elsewhere the image again. Of wide blur more is to be seen from further
+        away.
+
     size_multiple: height and width given to `restore` are multiples of it,
     min_size: and at least this.
     value_range: the values of black and white, of its input and its output.
@@ -39,6 +45,7 @@ class RestorationModel(nn.Module):
         section that they lie in. "": in all of it.
     """
 
+    draft: int = 0
     size_multiple: int = 1
     min_size: int = 1
     value_range: tuple[float, float] = (0.0, 1.0)
@@ -77,13 +84,33 @@ class RestorationModel(nn.Module):
         """(restored, own losses) of a batch; without `restores` for the losses alone."""
         return self(blurred), {}
 
+    @property
+    def channels(self) -> int:
+        """Of what `restore` takes."""
+        return 6 if self.draft else 3
+
+    def with_draft(self, x: Tensor) -> Tensor:
+        """An image N×3×H×W as `restore` takes it, but for its size."""
+        if not self.draft:
+            return x
+        height, width = x.shape[-2:]
+        half = F.avg_pool2d(x, 2, ceil_mode=True)
+        if min(half.shape[-2:]) < self.draft:
+            return torch.cat([x, x], 1)
+        with torch.no_grad():
+            change = self(half).clamp(*self.value_range) - half
+        # Weights that were cast without gradients would be taken from there with them.
+        torch.clear_autocast_cache()
+        change = F.interpolate(change, scale_factor=2, mode="bilinear")[..., :height, :width]
+        return torch.cat([x, x + change], 1)
+
     def padded(self, x: Tensor) -> Tensor:
         """A batch, mirrored at its edges up to the next size that is accepted."""
         return pad_to_multiple(x, self.size_multiple, self.min_size)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        return self.restore(self.padded(x))[..., :height, :width]
+        return self.restore(self.padded(self.with_draft(x)))[..., :height, :width]
 
 
 class MultiScaleModel(RestorationModel):

@@ -14,7 +14,7 @@ class DeployedModel(nn.Module):
 
     forward(blurred) → (restored,) for local networks,
     forward(blurred, statistics, weight) → (restored, own statistics) for those with global layers:
-    N×3×H×W in [0, 1] with H and W as the network demands, 1×S averages, a scalar from own (0) to
+    N×3×H×W, or N×6×H×W with a draft, in [0, 1] with H and W as the network demands, 1×S averages, a scalar from own (0) to
     given (1). A network with global layers takes a batch for tiles of one photo, whose averages
     are shared.
     forward(blurred, surveyed, known, cells) → (restored, own survey) for those that survey: what
@@ -29,7 +29,7 @@ class DeployedModel(nn.Module):
         self.survey_size = network.survey_size if isinstance(network, SurveyingModel) else 0
         side = max(network.min_size, network.size_multiple)
         with torch.no_grad(), use_tape(StatisticsTape()) as tape:
-            network.restore(torch.zeros(1, 3, side, side))
+            network.restore(torch.zeros(1, network.channels, side, side))
         self.statistics = tape.result().shape[1]
 
     def forward(

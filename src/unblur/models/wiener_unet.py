@@ -119,7 +119,8 @@ class WienerUNet(SurveyingModel):
     of it is filtered in a window of three quarters. reach: of kernels, in pixels to each side.
     edge_widths, edge_blocks: channels and, on the way down, blocks of the estimator's U-Net, which
     has one each on the way up. edge_hidden: channels inside the estimator's residual blocks.
-    maps, head, head_blocks, guesses: see KernelEstimator. gammas: see WienerFilter.
+    maps, head, head_blocks, guesses: see KernelEstimator. gammas: see WienerFilter. draft: see
+    RestorationModel; how far to trust it is learned as for filters.
     """
 
     begins_with = ("unshuffle_unet",)
@@ -145,6 +146,7 @@ class WienerUNet(SurveyingModel):
         guesses: int = 4,
         edge_hidden: Sequence[int] | None = None,
         gammas: Sequence[float] = (1.0, 2.2),
+        draft: int = 0,
     ) -> None:
         super().__init__()
         if not gammas or not all(1 <= gamma <= 4 for gamma in gammas):
@@ -169,9 +171,10 @@ class WienerUNet(SurveyingModel):
         )
         hop = window // 2
         self.wiener = WienerFilter(hop * 3 // 2, hop, reach, gammas)
+        self.draft = draft
         self.refiner = UnshuffleTrunk(
-            3 + len(gammas),
-            (3 + len(gammas)) * _FACTOR**2,
+            3 + len(gammas) + (3 if draft else 0),
+            (3 + len(gammas) + bool(draft)) * _FACTOR**2,
             widths,
             encoder_blocks,
             decoder_blocks,
@@ -194,7 +197,8 @@ class WienerUNet(SurveyingModel):
     def begin_with(self, trained: RestorationModel) -> None:
         """Take the weights of a `wiener_unet`, or let the refiner grow out of an `unshuffle_unet`:
         it then restores just as that one does. With one filter, it stands for all that the other
-        one has. Raises ConfigError."""
+        one has; a draft that the other one does not see is not trusted at first. Raises
+        ConfigError."""
         if isinstance(trained, UnshuffleUNet):
             if trained.confidence:
                 raise ConfigError("was trained with confidence, which wiener_unet has not")
@@ -203,6 +207,8 @@ class WienerUNet(SurveyingModel):
         weights = trained.state_dict()
         if len(self.wiener.gammas) == 1:
             with_one_filter(weights)
+        if self.draft and not trained.draft:
+            _with_draft(weights)
         self.take(weights)
 
     def survey(self, x: Tensor) -> Tensor:
@@ -222,7 +228,7 @@ class WienerUNet(SurveyingModel):
         the other. filters: what the filters leave of the error in dB; mostly negative.
         """
         height, width = blurred.shape[-2:]
-        x, target = self.padded(blurred), _luma(self.padded(sharp))
+        x, target = self.padded(self.with_draft(blurred)), _luma(self.padded(sharp))
         luma = _luma(x)
         estimate = self._estimate(luma)
         changes = self._filter(luma, _of_cells(estimate))
@@ -248,9 +254,14 @@ class WienerUNet(SurveyingModel):
         return changes
 
     def _refine(self, x: Tensor, changes: Tensor) -> Tensor:
-        own = F.pixel_shuffle(self.refiner.transform(torch.cat([x, changes], 1)), _FACTOR)
-        trusted = (own[:, 3:] * changes).sum(1, keepdim=True)
-        return x + own[:, :3] + trusted
+        photo, draft = x[:, :3], x[:, 3:]
+        seen = [photo, changes] + ([draft - photo] if self.draft else [])
+        own = F.pixel_shuffle(self.refiner.transform(torch.cat(seen, 1)), _FACTOR)
+        filters = len(self.wiener.gammas)
+        trusted = (own[:, 3 : 3 + filters] * changes).sum(1, keepdim=True)
+        if self.draft:
+            trusted = trusted + own[:, 3 + filters :] * (draft - photo)
+        return photo + own[:, :3] + trusted
 
 
 def with_one_filter(weights: dict[str, Tensor]) -> None:
@@ -263,6 +274,15 @@ def with_one_filter(weights: dict[str, Tensor]) -> None:
         weights[name] = torch.cat([colours, one], axis)
 
 
+def _with_draft(weights: dict[str, Tensor]) -> None:
+    """Have a `wiener_unet`'s refiner see a draft, too, and make nothing of it."""
+    reads = "refiner.intro.weight"
+    news = ((reads, 1, 3), ("refiner.output.weight", 0, 1), ("refiner.output.bias", 0, 1))
+    for name, axis, planes in news:
+        new = torch.zeros_like(weights[name].narrow(axis, 0, planes * _FACTOR**2))
+        weights[name] = torch.cat([weights[name], new], axis)
+
+
 def _of_cells(estimate: Estimate) -> Estimate:
     """Of half-overlapping windows the mean of those that hold each cell of half their side."""
     guesses, balance = (between(with_border(each)) for each in estimate)
@@ -270,4 +290,5 @@ def _of_cells(estimate: Estimate) -> Estimate:
 
 
 def _luma(x: Tensor) -> Tensor:
-    return x.mean(1, keepdim=True)
+    """Of an image, without its draft."""
+    return x[:, :3].mean(1, keepdim=True)

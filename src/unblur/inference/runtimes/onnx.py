@@ -116,7 +116,7 @@ def surveyed(card: ModelCard, outputs: list[Array]) -> Array:
 
 def _least(card: ModelCard) -> Array:
     """The smallest image that is accepted: a graph needs something to work on."""
-    return np.zeros((1, 3, card.min_size, card.min_size), np.float32)
+    return np.zeros((1, card.channels, card.min_size, card.min_size), np.float32)
 
 
 class OnnxRuntime:
