@@ -14,9 +14,9 @@ class DeployedModel(nn.Module):
 
     forward(blurred) → (restored,) for local networks,
     forward(blurred, statistics, weight) → (restored, own statistics) for those with global layers:
-    N×3×H×W, or N×6×H×W with a draft, in [0, 1] with H and W as the network demands, 1×S averages, a scalar from own (0) to
-    given (1). A network with global layers takes a batch for tiles of one photo, whose averages
-    are shared.
+    N×3×H×W, or N×6×H×W with a draft, in [0, 1] with H and W as the network demands, 1×S averages,
+    a scalar from own (0) to given (1). A network with global layers takes a batch for tiles of one
+    photo, whose averages are shared.
     forward(blurred, surveyed, known, cells) → (restored, own survey) for those that survey: what
     is seen of the cells of `surveyed`, M of them, and `known`, K×S, of those that were seen
     before; cells, N×rows×columns, says which of these M + K are those of `blurred`. So one graph
