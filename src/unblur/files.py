@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and names for them."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,3 +60,11 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def file_name(text: str) -> str:
+    """A name that can stand in a path on any system; different texts have different ones."""
+    name = re.sub(r"[^\w.+=-]+", "-", text).strip(".-")[:80]
+    if name == text:
+        return name
+    return f"{name[:70]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -362,6 +363,32 @@ def test_settings_are_those_of_results(tmp_path: Path, scene: np.ndarray) -> Non
     made = unblur(source, results, "--strength", 0.5, "--runtime", "onnxruntime")
     assert made.exit_code == 0, made.output
     assert "other settings (strength)" in unblur(source, results).output
+
+
+def test_photos_of_one_name_from_two_sources(tmp_path: Path, scene: np.ndarray) -> None:
+    for year, left in (("2023", 0), ("2024", 100)):
+        place = tmp_path / year / "_unblurred"  # no folder of ours
+        place.mkdir(parents=True)
+        Image.fromarray(scene[:64, left : left + 64]).save(place / "a.png")
+    results, runtime = tmp_path / "results", ("--runtime", "onnxruntime")
+    assert unblur(tmp_path / "2023", results, *runtime).exit_code == 0
+    other = unblur(tmp_path / "2024", results, *runtime)
+    assert other.exit_code == 2
+    assert "holds the results of" in other.output
+    assert str(tmp_path / "2023") in " ".join(other.output.split())
+    # Written otherwise it is the same place.
+    again = unblur(f"{tmp_path}/2024/../2023/", results, *runtime)
+    assert again.exit_code == 0, again.output
+    assert (results / "_unblurred" / "a.png").is_file()
+
+
+def test_two_writers_of_one_file(tmp_path: Path) -> None:
+    place, contents = Place(str(tmp_path)), [bytes([n]) * 300_000 for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            list(pool.map(lambda content: place.write("a/b.png", content), contents))
+            assert (tmp_path / "a" / "b.png").read_bytes() in contents
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]
 
 
 def test_a_checkpoint(tmp_path: Path, scene: np.ndarray) -> None:

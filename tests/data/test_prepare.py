@@ -41,6 +41,7 @@ from unblur.data import (
     write_shards,
 )
 from unblur.data.manifest import read_rows
+from unblur.data.prepare import prepare
 from unblur.data.randomness import generator
 
 UNBLUR = [sys.executable, "-c", "from unblur.cli import main; main()"]
@@ -571,3 +572,15 @@ def test_frames_are_averaged_in_order_and_without_gaps(tmp_path: Path, scene: np
     )
     assert rows == 2
     assert read_rows(tmp_path / "d")[0].blur[0]["window"] == 3
+
+
+def test_what_blurred_a_pair_is_handed_on(photos: Path, tmp_path: Path) -> None:
+    sharp = open_dataset(f"sharp:{photos}")
+    synthesize(sharp, parse_degradation("gaussian:size=5,sigma=1"), tmp_path / "blurred")
+    blurred = open_dataset(tmp_path / "blurred")
+    write_shards(blurred, tmp_path / "shards")
+    prepare(blurred, tmp_path / "copied", {})
+    for folder in ("shards", "copied"):
+        for pair, given in zip(open_dataset(tmp_path / folder).pairs, blurred.pairs, strict=True):
+            assert pair.blur == given.blur != ()
+            assert np.array_equal(np.load(str(pair.kernel)), np.load(str(given.kernel)))

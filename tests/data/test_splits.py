@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_original() -> None:
     assert (split.train, split.val) == ({"s000": 3, "s002": 5}, {"s001": 4})
     with pytest.raises(DataError, match="no validation subset"):
         make_split(videos([3, 4], ["train", "train"]), "original")
+    two = videos([3, 4], ["train", "test"])
+    below = [
+        replace(p, sequence=p.sequence.replace("s001", "test/s000"), name=f"test/{p.name}")
+        if p.subset == "test"
+        else p
+        for p in two.pairs
+    ]
+    with pytest.raises(DataError, match="test/s000 stands in both"):  # the same video, deeper down
+        make_split(replace(two, pairs=tuple(below)), "original")
 
 
 def test_leaks_are_counted() -> None:

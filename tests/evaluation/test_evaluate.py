@@ -32,10 +32,11 @@ from unblur.evaluation import (
     parse_protocol,
     restorers,
 )
-from unblur.evaluation.evaluate import Evaluation, file_name
+from unblur.evaluation.evaluate import Evaluation
 from unblur.evaluation.report import write_report
 from unblur.evaluation.restorers import send
 from unblur.evaluation.statistics import compare
+from unblur.files import file_name
 from unblur.inference import Deblurrer
 from unblur.registry import ConfigError
 from unblur.training import read_recipe, train
@@ -404,6 +405,38 @@ def test_patches_are_restored_alone(known: Path) -> None:
     assert {(row["width"], row["height"]) for row in result.rows} == {(60, 100)}
     with pytest.raises(EvaluationError, match="patches of the protocol"):
         run(known, protocol=protocol)
+
+
+def test_patches_are_cut_out_of_the_blurred_image(known: Path) -> None:
+    spec = SetSpec(f"sharp:{known / 'train' / 'sharp'}", blur="shake:extent=20", count=2)
+    wholes = {case.name: case.load() for case in open_set(spec).cases}
+    patches = open_set(spec, patches=(2, 3)).cases
+    assert len(patches) == 12
+    for case in patches:
+        name, _, place = case.name.rpartition("/")
+        row, column = (int(number) - 1 for number in place.split("-")[1:])
+        part = np.s_[100 * row : 100 * row + 100, 60 * column : 60 * column + 60]
+        example = case.load()
+        assert np.array_equal(example.blurred, wholes[name].blurred[part])
+        assert np.array_equal(example.sharp, wholes[name].sharp[part])
+
+
+def test_inputs_named_by_absolute_paths_stay_as_they_are(tmp_path: Path, scene: np.ndarray) -> None:
+    sharp, blurred = (tmp_path / "scene" / kind / f"{kind}_1.png" for kind in ("gt", "blur"))
+    for path in (sharp, blurred):
+        path.parent.mkdir(parents=True)
+        Image.fromarray(scene[:64, :64]).save(path)
+    listing = tmp_path / "own_list.txt"
+    listing.write_text(f"{sharp} {blurred}")
+    before = blurred.read_bytes()
+    done = unblur(
+        *("evaluate", "--model", "unsharp", "--data", f"realblur:{listing}", "--metrics", "psnr"),
+        *("--save", "-o", tmp_path / "out"),
+    )
+    assert done.exit_code == 0, done.output
+    assert blurred.read_bytes() == before
+    (saved,) = (tmp_path / "out" / "restored").rglob("*.png")
+    assert saved.as_posix().endswith("/scene/blur/blur_1.png")
 
 
 class Page(HTMLParser):

@@ -30,7 +30,8 @@ from unblur.models import create_model
 from unblur.models.checkpoint import load_checkpoint, read_training, save_checkpoint
 from unblur.registry import ConfigError
 from unblur.training import Recipe, TrainingError, read_recipe, train, write_recipe
-from unblur.training.config import NetworkConfig
+from unblur.training.config import DataConfig, NetworkConfig, SplitConfig
+from unblur.training.data import prepare_pairs
 from unblur.training.recipe import overridden
 from unblur.training.reports import read_metrics
 from unblur.training.restoration import build_network
@@ -549,3 +550,24 @@ def test_blur_as_steps_in_a_recipe(recipe_file: Callable[..., Path]) -> None:
     assert written == [{"linear_light": [{"defocus": {"radius": 2}}]}, {"noise": {"read": 0.01}}]
     with pytest.raises(BlurError, match="defocuss"):
         train(read_recipe(recipe_file(), ["--data.val_blur", "[{defocuss: {radius: 2}}]"]))
+
+
+def test_a_split_chooses_frames_before_they_are_cut(tmp_path: Path, scene: np.ndarray) -> None:
+    for sequence in range(3):
+        for frame in range(4):
+            path = tmp_path / f"{sequence}" / f"{frame:02}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(scene[:64, 8 * frame : 8 * frame + 64]).save(path)
+    split = SplitConfig(kind="frames", frames=[1, 3])
+    config = DataConfig(
+        train=f"sharp:{tmp_path}", blur="gaussian:sigma=1", patches=[2, 2], split=split
+    )
+    prepared = prepare_pairs(config)
+    names = {pair.name for pair in prepared.train + prepared.val}
+    assert names == {
+        f"{sequence}/{frame:02}/patch-{row}-{column}"
+        for sequence in range(3)
+        for frame in (0, 2)
+        for row in (1, 2)
+        for column in (1, 2)
+    }

@@ -299,3 +299,37 @@ def test_runs_are_told_apart(recipe_file: Callable[..., Path], tmp_path: Path) -
     code, output = run(str(path), "--quick", "--resume", "--output", str(folder.parents[1]))
     assert code == 1
     assert "without --quick are in" in output
+
+
+def test_prolonged_in_stages_the_schedule_ends_with_the_training(
+    recipe_file: Callable[..., Path],
+) -> None:
+    # Stages begin later in a longer training: it makes other steps than the plan of either length.
+    path = recipe_file(
+        data={"stages": [{"since": 0.5, "crop": 16, "batch_size": 1}]},
+        schedule={"name": "one_cycle"},
+        trainer={"max_epochs": 2},
+    )
+    folder = train(read_recipe(path))
+    train(read_run(folder, ["--trainer.max_epochs", "4"]), folder)
+    rows = numbers(folder)
+    assert rows[-1]["step"] == 6 + 12 + 12 + 12
+    assert rows[-1]["lr"] == pytest.approx(1e-5, rel=0.6)
+
+
+def test_with_more_batches_to_a_step_it_goes_on(recipe_file: Callable[..., Path]) -> None:
+    folder = train(read_recipe(recipe_file(), ["--trainer.max_steps", "16"]))
+    more = ["--trainer.max_steps", "null", "--trainer.accumulate", "3"]
+    train(read_run(folder, more), folder)
+    rows = numbers(folder)
+    # 16 of 24 batches were seen: 3 in the third epoch and 6 in the last are left; the 16th again.
+    assert rows[-1]["step"] == 16 + 1 + 2
+    assert rows[-1]["lr"] == pytest.approx(1e-5, rel=0.5)
+
+
+def test_what_is_refused_is_not_remembered(recipe_file: Callable[..., Path]) -> None:
+    folder = train(read_recipe(recipe_file(), ["--trainer.max_epochs", "1"]))
+    with pytest.raises(TrainingError, match=r"began without trainer\.ema"):
+        train(read_run(folder, ["--trainer.max_epochs", "2", "--trainer.ema", "0.9"]), folder)
+    train(read_run(folder, ["--trainer.max_epochs", "2"]), folder)
+    assert numbers(folder)[-1]["step"] == 12

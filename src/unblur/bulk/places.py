@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -40,6 +40,13 @@ class Place:
         except (OSError, ValueError, ImportError) as error:
             raise BulkError(f"{self.address}: cannot be opened ({_said(error)})") from error
 
+    @property
+    def identity(self) -> str:
+        """What it is told from other places by, however it is written. Raises BulkError."""
+        system, base = self._open()
+        local = isinstance(system, arrow.LocalFileSystem)
+        return f"{system.type_name}:{os.path.realpath(base) if local else base.rstrip('/')}"
+
     def contains(self, other: Place) -> bool:
         """Whether another place is this one, or lies in it. Raises BulkError."""
         (system, base), (its_system, its_base) = self._open(), other._open()
@@ -67,7 +74,7 @@ class Place:
             path = PurePosixPath(name)
             if path.suffix.lower() not in PHOTO_EXTENSIONS:
                 continue
-            if not any(part.startswith((".", OWN_FOLDER)) for part in path.parts):
+            if not any(part.startswith(".") or part == OWN_FOLDER for part in path.parts):
                 yield name
 
     def names(self, folder: str) -> list[str]:
@@ -89,11 +96,11 @@ class Place:
         system, base = self._open()
         path = f"{base}/{name}"
         if isinstance(system, arrow.LocalFileSystem):
-            # Objects of buckets appear whole; files do not. What a worker leaves that dies is
-            # replaced when the photo is done again, as its temporary name follows from its own.
+            # Objects of buckets appear whole; files do not. Two workers may write the same one: of
+            # two runs at a time, or when one is taken for dead. Hidden files are no photos.
             folder = path.rpartition("/")[0]
             system.create_dir(folder, recursive=True)
-            temporary = f"{folder}/.{hashlib.sha256(name.encode()).hexdigest()[:16]}.partial"
+            temporary = f"{folder}/.{uuid.uuid4().hex}.partial"
             try:
                 with system.open_output_stream(temporary) as stream:
                     stream.write(content)

@@ -88,7 +88,7 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
         raise BulkError(f"{destination}: lies in the source; name another place for the results")
     if target.contains(Place(source)):
         raise BulkError(f"{destination}: the source lies in it; name another place for the results")
-    about = settings.about(_weights(settings.model))
+    about = settings.about(_weights(settings.model)) | {"source": Place(source).identity}
     found = list(Place(source).photos())
     names = [name for name in found if _is_text(name)]
     if not found:
@@ -98,12 +98,19 @@ def plan_bulk(source: str, destination: str, settings: Settings) -> Plan:
         done = {row["input"] for row in rows if row["status"] == "ok"}
         before = {}
         if target.exists(_SETTINGS):
-            # Older destinations do not say that they are in float32.
-            before = {"precision": "float32"} | json.loads(target.read(_SETTINGS, 100_000))
+            # Older destinations do not say that they are in float32, nor what they were made of.
+            known = {"precision": "float32", "source": about["source"]}
+            before = known | json.loads(target.read(_SETTINGS, 100_000))
         if before != about:
             taken = _taken(target, names, settings)
             if before and (done or taken):
                 changed = ", ".join(key for key in about if about[key] != before.get(key))
+                if changed == "source":  # photos of one name there and here are not the same
+                    raise BulkError(
+                        f"{destination}: holds the results of {before['source']}; name another "
+                        f"place, or, if that has moved, write {about['source']} into "
+                        f"{destination}/{_SETTINGS}"
+                    )
                 raise BulkError(
                     f"{destination}: holds results of other settings ({changed}); name another "
                     "place, or the same settings"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ class ImageCache:
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None  # noqa: S101
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+        return self.folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.npy"
 
     def _open(self, key: str) -> Pixels | None:
         try:

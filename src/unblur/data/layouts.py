@@ -236,8 +236,9 @@ def read_realblur(root: Path) -> Found:
             if missing:
                 problems.append(f"{missing[0]}: named in {listing.name}, line {number}, is missing")
                 continue
-            name = Path(words[1]).with_suffix("").as_posix()
-            sequence = Path(words[1]).parent.parent.as_posix()
+            # Lists may name files by absolute paths; a pair's name is part of other paths.
+            place = Path(os.path.relpath(blurred, listing.parent))
+            name, sequence = place.with_suffix("").as_posix(), place.parent.parent.as_posix()
             pairs[name] = Pair(name, sequence, FileSource(sharp), FileSource(blurred), subset)
     return list(pairs.values()), problems
 

@@ -47,7 +47,8 @@ def prepare(
                 file = _file(side, pair.name, extension)
                 output.write(file, content)
                 sides[side] = stored(file, content, size)
-        return row_of(pair, pair.name, sides["sharp"], sides.get("blur"))
+        row = row_of(pair, pair.name, sides["sharp"], sides.get("blur"))
+        return replace(row, kernel=kept_kernel(output, pair))
 
     return _run(output, {pair.name: pair for pair in dataset.pairs}, make, progress, workers)
 
@@ -128,7 +129,17 @@ def row_of(pair: Pair, name: str, sharp: Stored | None, blurred: Stored | None) 
         part=pair.part,
         weight=pair.weight,
         source=pair.sharp.label,
+        blur=[] if blurred is None else list(pair.blur),
     )
+
+
+def kept_kernel(output: OutputFolder, pair: Pair) -> str | None:
+    """Where a copy of the kernel that made a pair's blur lies; None where it is not at hand."""
+    if pair.kernel is None or not Path(pair.kernel).is_file():
+        return None
+    file = _file("kernels", pair.name, ".npy")
+    output.write(file, Path(pair.kernel).read_bytes())
+    return file
 
 
 def _frames_record(source: ImageSource | None) -> list[Record]:

@@ -21,7 +21,7 @@ from unblur.data.dataset import Dataset, Pair
 from unblur.data.errors import DataError
 from unblur.data.manifest import Row, Stored, stored
 from unblur.data.output import OutputFolder, encoded
-from unblur.data.prepare import Progress, row_of
+from unblur.data.prepare import Progress, kept_kernel, row_of
 from unblur.data.randomness import generator
 from unblur.data.splits import Split
 from unblur.files import atomic_path
@@ -58,7 +58,11 @@ def write_shards(
         for file, pairs in plan:
             if any(pair.name not in output.done for pair in pairs):
                 part = file.rsplit("-", 1)[0] if split is not None else None
-                output.finished(_write_shard(output.folder / file, pairs, part, pool))
+                rows = _write_shard(output.folder / file, pairs, part, pool)
+                kernels = [kept_kernel(output, pair) for pair in pairs]
+                output.finished(
+                    [replace(row, kernel=kernel) for row, kernel in zip(rows, kernels, strict=True)]
+                )
             if progress:
                 progress(len(output.done), len(names))
     output.close(names)

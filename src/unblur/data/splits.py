@@ -139,7 +139,7 @@ def _original(dataset: Dataset) -> tuple[dict[str, int], dict[str, int]]:
         raise DataError(
             f"{dataset.spec}: has no {missing} subset of its authors; use --kind sequence"
         )
-    if both := train.keys() & val.keys():
+    if both := leak_of(val, train).sequences:
         raise DataError(f"{dataset.spec}: {min(both)} stands in both of its subsets")
     return dict(sorted(train.items())), dict(sorted(val.items()))
 

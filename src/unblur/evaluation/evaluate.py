@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from unblur.evaluation.pictures import Shown, show
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About, Floats, ModelSpec, Restorer, open_restorer
 from unblur.evaluation.sets import Case, Example, TestSet, plain
-from unblur.files import atomic_path, printable, write_json, write_table
+from unblur.files import atomic_path, file_name, printable, write_json, write_table
 from unblur.metrics import BEST_PSNR, DEFAULT_METRICS
 
 Row = dict[str, Any]
@@ -439,7 +438,10 @@ def _saver(folder: Path | None, data: TestSet) -> Saver:
         raise EvaluationError("restored images are saved in a folder; name one")
 
     def save(model: str, name: str, image: Floats) -> None:
-        path = folder / "restored" / file_name(model) / file_name(data.name) / f"{name}.png"
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise EvaluationError(f"{name}: is no name that a file can be made of")
+        own = folder / "restored" / file_name(model) / file_name(data.name)
+        path = own / f"{name}.png"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
@@ -448,14 +450,6 @@ def _saver(folder: Path | None, data: TestSet) -> Saver:
             raise EvaluationError(f"{path}: cannot be written ({error.strerror})") from error
 
     return save
-
-
-def file_name(text: str) -> str:
-    """A name that can stand in a path on any system; different texts have different ones."""
-    name = re.sub(r"[^\w.+=-]+", "-", text).strip(".-")[:80]
-    if name == text:
-        return name
-    return f"{name[:70]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _mib(count: int | None) -> int | None:

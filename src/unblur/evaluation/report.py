@@ -20,7 +20,6 @@ from unblur.evaluation.evaluate import (
     WORSE,
     Evaluation,
     Result,
-    file_name,
     input_of,
     summarize,
 )
@@ -29,7 +28,7 @@ from unblur.evaluation.plots import Plot, colours, gain_against_input, histogram
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About
 from unblur.evaluation.statistics import DRAWS, compare
-from unblur.files import atomic_path
+from unblur.files import atomic_path, file_name
 from unblur.hardware import processor
 
 REPORT_FILE = "report.html"

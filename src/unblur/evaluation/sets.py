@@ -27,6 +27,7 @@ from unblur.data import (
     without_blurred,
 )
 from unblur.data.randomness import generator
+from unblur.data.sources import ImageSource, PatchSource
 from unblur.evaluation.errors import EvaluationError
 from unblur.files import printable
 from unblur.registry import ConfigError, unknown
@@ -88,13 +89,16 @@ class Case:
 
     def load(self) -> Example:
         """Decode and, if need be, blur. Raises DataError, EvaluationError."""
-        sharp = self.pair.sharp.load()
-        given = sharp if self.pair.blurred is None else self.pair.blurred.load()
+        patch = self.pair.sharp if isinstance(self.pair.sharp, PatchSource) else None
+        sharp = _whole(self.pair.sharp, self.drawn)
+        given = sharp if self.pair.blurred is None else _whole(self.pair.blurred, self.drawn)
         records: Sequence[Record] = self.pair.blur
         kernel = None
         if self.drawn is not None:
             given, records = spoil(self.drawn, given), self.drawn.records
             sharp = spoil(self.drawn.target, sharp)
+            if patch is not None:
+                given, sharp = patch.cut(given), patch.cut(sharp)
             kernel = self.drawn.kernel if self.pair.blurred is None else None
         elif self.pair.kernel is not None and Path(self.pair.kernel).is_file():
             kernel = read_kernel(Path(self.pair.kernel))
@@ -104,6 +108,11 @@ class Case:
                 f"sharp {sharp.shape[1]}×{sharp.shape[0]}"
             )
         return Example(given, sharp, kernel, _gamma(records), self.name)
+
+
+def _whole(source: ImageSource, drawn: Drawn | None) -> NDArray[np.uint8]:
+    """An image that is to be blurred, of a patch the one that it is cut out of; others as is."""
+    return (source.source if drawn and isinstance(source, PatchSource) else source).load()
 
 
 @dataclass(frozen=True)
@@ -198,11 +207,14 @@ def _cases(
         raise EvaluationError(f"{dataset.spec}: {without[0].name} has no blurred partner")
     cases = []
     for pair in pairs:
+        # Patches of an image are blurred as it is, before they are cut out.
+        is_patch = isinstance(pair.sharp, PatchSource)
+        whole = pair.name.rpartition("/")[0] if is_patch else pair.name
         steps = []
         if degradation is not None and (pair.blurred is None or made_of_frames):
             steps = degradation.step.alternatives() if spec.each else [degradation.step]
         for number, step in enumerate(steps):
-            drawn = step.draw(generator(spec.seed, pair.name, number))
+            drawn = step.draw(generator(spec.seed, whole, number))
             name = printable(pair.name)
             if len(steps) > 1:
                 name = f"{name}/{number + 1:03}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +72,26 @@ def prepare_pairs(config: DataConfig) -> Prepared:
                 f"{other.spec}: {len(leak.sequences)} of its sequences, such as "
                 f"{min(leak.sequences)}, are also trained on; a validation on them says nothing"
             )
-        return Prepared(list(dataset.pairs), list(other.pairs), None)
+        return Prepared(_patched(config, dataset), _patched(config, other), None)
     settings = config.split
     if settings.file is not None:
         split = read_split(Path(settings.file).expanduser())
     elif settings.kind == "none":
-        return Prepared(list(dataset.pairs), list(dataset.pairs), None)
+        pairs = _patched(config, dataset)
+        return Prepared(pairs, pairs, None)
     else:
         split = make_split(
             dataset, settings.kind, settings.seed, settings.ratio, settings.by, settings.frames
         )
-    return Prepared(split.part(dataset, "train"), split.part(dataset, "val"), split)
+    train, val = (replace(dataset, pairs=tuple(split.part(dataset, p))) for p in ("train", "val"))
+    return Prepared(_patched(config, train), _patched(config, val), split)
+
+
+def _patched(config: DataConfig, dataset: Dataset) -> list[Pair]:
+    """Its images, cut into the recipe's patches: of those that a split has chosen."""
+    if config.patches is not None:
+        dataset = in_patches(dataset, *config.patches)
+    return list(dataset.pairs)
 
 
 def _opened(config: DataConfig, spec: str | list[dict[str, Any]], subset: str | None) -> Dataset:
@@ -97,8 +106,6 @@ def _opened(config: DataConfig, spec: str | list[dict[str, Any]], subset: str | 
             dataset = averaged(dataset, frames, config.split.seed)
     if config.resize is not None:
         dataset = resized(dataset, *config.resize)
-    if config.patches is not None:
-        dataset = in_patches(dataset, *config.patches)
     return dataset
 
 

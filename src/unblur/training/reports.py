@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from unblur.data.sources import Pixels
-from unblur.files import atomic_path, write_table
+from unblur.files import atomic_path, file_name, write_table
 from unblur.training.data import RestorationData
 from unblur.training.restoration import RestorationModule
 
@@ -129,7 +129,7 @@ class Pictures(Callback):
         if not trainer.is_global_zero or not self.count:
             return
         for name, images in self._images(trainer, pl_module):
-            place = self.folder / "last" / name.replace("/", "_")
+            place = self.folder / "last" / file_name(name.replace("/", "_"))
             place.mkdir(parents=True, exist_ok=True)
             for title, image in zip(_TITLES, images, strict=True):
                 with atomic_path(place / f"{title}.png") as temporary:

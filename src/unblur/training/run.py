@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import sys
@@ -54,8 +55,8 @@ class Plan:
     """Everything that is known before a training begins.
 
     module: what Lightning trains. before: what the weights it begins with were trained on, None if
-    that is unknown. steps: of the optimizer in the whole training; epoch_ends: of them, at the end
-    of each epoch.
+    that is unknown. batches: of each epoch, on one device. steps: of the optimizer in the whole
+    training; epoch_ends: of them, at the end of each epoch.
     """
 
     recipe: Recipe
@@ -63,6 +64,7 @@ class Plan:
     before: list[str] | None
     pairs: Prepared
     ranks: int
+    batches: list[int]
     steps: int
     epoch_ends: list[int]
 
@@ -88,26 +90,44 @@ def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
         residual_blocks(network, "network.revive")  # raises where there are none
     before = trained_on_before(begun_with)
     pairs = prepare_pairs(recipe.data)
-    settings = recipe.trainer
     ranks = _ranks(recipe)
-    batches = epoch_steps(recipe.data, len(pairs.train), settings.max_epochs, ranks)
-    per_epoch = [-(-count // settings.accumulate) for count in batches]
+    batches = epoch_steps(recipe.data, len(pairs.train), recipe.trainer.max_epochs, ranks)
     if recipe.adversarial is not None:
         if recipe.adversarial.critic_steps < 1:
             raise ConfigError("adversarial.critic_steps must be at least 1")
-        if settings.accumulate != 1 or recipe.schedule.name == "plateau":
+        if recipe.trainer.accumulate != 1 or recipe.schedule.name == "plateau":
             raise ConfigError("adversarial works without trainer.accumulate and schedule plateau")
-        steps = max(1, sum(batches) // recipe.adversarial.critic_steps)
-        per_epoch = [max(1, n // recipe.adversarial.critic_steps) for n in batches]
-    else:
-        steps = sum(per_epoch)
-    if settings.max_steps is not None:
-        steps = min(steps, settings.max_steps)
-    epoch_ends = list(accumulate(per_epoch))
+    steps, epoch_ends = _steps(recipe, batches)
     kind = RestorationModule if recipe.adversarial is None else AdversarialModule
     module = kind(recipe, network, steps, epoch_ends)
     module.configure_optimizers()  # raises where there is no such optimizer or schedule
-    return Plan(recipe, module, before, pairs, ranks, steps, epoch_ends)
+    return Plan(recipe, module, before, pairs, ranks, batches, steps, epoch_ends)
+
+
+def _steps(
+    recipe: Recipe, batches: list[int], epoch: int = 0, seen: int = 0, done: int = 0, rest: int = 0
+) -> tuple[int, list[int]]:
+    """Steps of the optimizer in the whole training, and at the end of each epoch.
+
+    From `seen` batches of an epoch on, by when `done` steps were made: by another number of
+    devices, batches to a step or epochs, perhaps. rest: batches since the last step.
+    """
+    if recipe.adversarial is None:
+        to_a_step = recipe.trainer.accumulate
+        each = [-(-count // to_a_step) for count in batches]  # what is left at the end is one, too
+        steps = done + sum(each[epoch:]) - seen // to_a_step
+    else:
+        to_a_step = recipe.adversarial.critic_steps
+        each = [max(1, count // to_a_step) for count in batches]
+        steps = max(1, done + (rest + sum(batches[epoch:]) - seen) // to_a_step)
+    if recipe.trainer.max_steps is not None:
+        steps = min(steps, recipe.trainer.max_steps)
+    ends = list(accumulate(each))
+    before, planned = done - seen // to_a_step, ends[epoch - 1] if epoch else 0
+    return steps, [
+        end - planned + before if number >= epoch else round(end * before / planned)
+        for number, end in enumerate(ends)
+    ]
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -248,7 +268,9 @@ def train(
     if checkpoint is not None:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         _check_resumed(folder, plan, content)
+        plan.module.on_load_checkpoint(content)  # raises before anything is written
         data.resumed_epoch, data.resumed_batches = _progress(plan, data, content)
+        plan = _continued(plan, data.resumed_epoch, data.resumed_batches, content)
         del content
     console = Console(plan.steps)
     metrics = Metrics(folder / "metrics.csv", recipe.trainer.log_every, [console.show, *listeners])
@@ -280,8 +302,9 @@ def train(
 
 def _check_resumed(folder: Path, plan: Plan, content: dict[str, Any]) -> None:
     """Raise TrainingError for a run that has nothing to go on with, or other data than it had."""
-    past_end = content["progress"][0] >= plan.recipe.trainer.max_epochs
-    if past_end or content["optimizer_steps"] >= plan.steps:
+    settings = plan.recipe.trainer
+    most = math.inf if settings.max_steps is None else settings.max_steps
+    if content["progress"][0] >= settings.max_epochs or content["optimizer_steps"] >= most:
         raise TrainingError(
             f"{folder}: has finished its training; raise trainer.max_epochs or max_steps"
         )
@@ -300,12 +323,17 @@ def _progress(plan: Plan, data: RestorationData, content: dict[str, Any]) -> tup
     before = content.get("batch_samples", now)
     if before == now:
         return epoch, batches
-    settings = plan.recipe.trainer
-    last = epoch_steps(
-        plan.recipe.data, len(plan.pairs.train), settings.max_epochs, plan.ranks
-    )[epoch] - 1  # fmt: skip
-    batches = min(batches * before // now, last)
-    return epoch, batches - batches % settings.accumulate
+    batches = min(batches * before // now, plan.batches[epoch] - 1)
+    return epoch, batches - batches % plan.recipe.trainer.accumulate
+
+
+def _continued(plan: Plan, epoch: int, seen: int, content: dict[str, Any]) -> Plan:
+    """The plan of a run that goes on, whose steps so far may have been made by another one."""
+    critics = plan.recipe.adversarial.critic_steps if plan.recipe.adversarial else 1
+    rest = content.get("critic_updates", 0) % critics
+    steps, ends = _steps(plan.recipe, plan.batches, epoch, seen, content["optimizer_steps"], rest)
+    plan.module.steps, plan.module.epoch_ends = steps, ends
+    return replace(plan, steps=steps, epoch_ends=ends)
 
 
 def _quieten() -> None:
