@@ -81,7 +81,7 @@ def _deblur_array(image: NDArray[Any], engine: Deblurrer, strength: float) -> ND
     channels = image.shape[2] if image.ndim == 3 else 0
     if channels == 4:
         colours = engine.restore_pixels(image[:, :, :3], strength)
-        return np.concatenate([colours, image[:, :, 3:]], axis=2)
+        return np.concatenate([colours, image[:, :, 3:]], axis=2).astype(image.dtype, copy=False)
     if channels == 1:
         return engine.restore_pixels(image[:, :, 0], strength)[:, :, None]
     return engine.restore_pixels(image, strength)

@@ -357,6 +357,17 @@ def test_help_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
+def test_a_pipe_that_does_not_have_all_letters(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    for command in (["models"], ["demo", "-o", str(tmp_path)]):
+        script = "from unblur.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", script, *command], env=environment, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
 def test_comparisons_never_replace_anything(tmp_path: Path, scene: np.ndarray) -> None:
     """A comparison is a result like others: no input and no existing file gives way to it."""
     write_photo(Photo(scene[:40, :50]), tmp_path / "p_compare.jpg")
@@ -436,6 +447,10 @@ def test_earlier_results_are_not_restored_again(tmp_path: Path, scene: np.ndarra
     result = unblur("run", folder)
     assert result.exit_code == 0
     assert tree(tmp_path / "in_sharp") == ["a.png", "razor_sharp.png"]
+    # Nor is a folder of them, beside the one that they are of.
+    below = unblur("run", tmp_path, "-o", tmp_path / "all", "--strength", "0")
+    assert below.exit_code == 0
+    assert {name.split("/")[0] for name in tree(tmp_path / "all")} == {"in"}
 
 
 def test_names_with_dots_and_without_extension(tmp_path: Path, scene: np.ndarray) -> None:

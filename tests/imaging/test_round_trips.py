@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,65 @@ def test_the_gamma_of_a_png_is_kept(scene: np.ndarray, wide: bool) -> None:
         assert np.array_equal(read_photo(data).pixels, part)
     with_profile = Metadata(gamma=None, icc_profile=SRGB)
     assert b"gAMA" not in encode_photo(Photo(part, format="PNG", metadata=with_profile))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+
+def png_saying(part: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with chunks behind its header."""
+    data = encode_photo(Photo(part, format="PNG"))
+    return data[:33] + b"".join(chunk(*each) for each in chunks) + data[33:]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_colours_that_a_png_names_are_kept(scene: np.ndarray, wide: bool) -> None:
+    part = scene[:30, :40].astype(np.uint16) * 257 if wide else scene[:30, :40]
+    p3 = (b"cICP", bytes([12, 13, 0, 1]))
+    primaries = (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+    made = encode_photo(read_photo(png_saying(part, p3, primaries)))
+    for each in (p3, primaries):
+        assert 0 < made.index(chunk(*each)) < made.index(b"IDAT")
+    assert np.array_equal(read_photo(made).pixels, part)
+    assert b"cICP" not in encode_photo(
+        read_photo(png_saying(part, (b"cICP", bytes([1, 13, 0, 1]))))
+    )
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+@pytest.mark.parametrize("format_", ["PNG", "AVIF", "HEIF"])
+def test_hdr_is_refused(scene: np.ndarray, format_: str, transfer: int, name: str) -> None:
+    if format_ == "PNG":
+        data = png_saying(scene[:30, :40], (b"cICP", bytes([9, transfer, 0, 1])))
+    else:
+        data = named_by_nclx(scene, format_, 9, transfer)
+    with pytest.raises(ImageError, match=rf"is HDR \({name}\).*convert it to SDR"):
+        read_photo(data)
+
+
+def named_by_nclx(scene: np.ndarray, format_: str, primaries: int, transfer: int) -> bytes:
+    if format_ == "HEIF":
+        pytest.importorskip("pillow_heif")
+    data = encode_photo(Photo(scene[:64, :64], format=format_))
+    before, found, behind = data.partition(b"colrnclx")
+    assert found
+    return before + found + struct.pack(">HH", primaries, transfer) + behind[4:]
+
+
+def test_the_colours_that_a_heic_names_are_kept(scene: np.ndarray) -> None:
+    photo = read_photo(named_by_nclx(scene, "HEIF", 12, 13))
+    assert photo.metadata.cicp == (12, 13)
+    assert read_photo(encode_photo(photo)).metadata.cicp == (12, 13)
+
+
+@pytest.mark.parametrize("quality", [94, 100])
+def test_progressive_jpegs_of_much_detail_are_written(quality: int) -> None:
+    grain = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    photo = Photo(grain, format="JPEG", encoding={"progressive": True, "subsampling": 0})
+    again = read_photo(encode_photo(photo, quality=quality))
+    assert np.abs(again.pixels.astype(int) - grain).mean() < 20
 
 
 def directory(order: str, *entries: tuple[int, int, int, bytes], following: int = 0) -> bytes:
@@ -589,6 +649,9 @@ def test_blocks_too_long_for_jpeg_do_not_stop_it(scene: np.ndarray) -> None:
 def test_sides_too_long_for_a_format_are_named() -> None:
     with pytest.raises(ImageError, match="WEBP holds at most 16383 pixels a side"):
         encode_photo(Photo(np.zeros((1, 20_000), np.uint8), format="WEBP"))
+    assert read_photo(encode_photo(Photo(np.zeros((1, 65_500), np.uint8), format="JPEG")))
+    with pytest.raises(ImageError, match="JPEG holds at most 65500 pixels a side"):
+        encode_photo(Photo(np.zeros((1, 65_501), np.uint8), format="JPEG"))
 
 
 def test_cmyk_with_an_unusable_profile_is_converted_plainly(scene: np.ndarray) -> None:

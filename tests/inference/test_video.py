@@ -535,6 +535,54 @@ def test_frames_that_are_shown_for_long_are_not_missing(clip: Maker) -> None:
     assert "missing" not in result.output
 
 
+def test_frames_that_a_cut_hides_are_not_missing(clip: Maker, tmp_path: Path) -> None:
+    """As programs leave them that cut clips without encoding anew: an edit list begins later."""
+    path, cut = clip("whole.mp4", frames=30, sound=False), tmp_path / "cut.mp4"
+    settings = {"avoid_negative_ts": "disabled"}
+    with av.open(str(path)) as whole, av.open(str(cut), "w", options=settings) as part:
+        stream = part.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                shift = round(1 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = stream
+                part.mux(packet)
+    assert 0 < len(times(cut)) < 30
+    result = unblur(cut, "--strength", "0")
+    assert result.exit_code == 0, result.output
+    assert "missing" not in result.output
+
+
+def test_sound_that_goes_on_is_no_sign_of_missing_frames(clip: Maker) -> None:
+    path = clip("c.mkv", frames=5)  # half a second, with a second of sound
+    result = unblur(path, "--strength", "0")
+    assert result.exit_code == 0, result.output
+    assert "missing" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "format_"),
+    [("c.mov", "mjpeg", "yuvj422p"), ("c.mkv", "ffv1", "yuv420p10le"), ("c.mov", "png", "rgb24")],
+)
+def test_odd_sizes_and_rgb(clip: Maker, name: str, codec: str, format_: str) -> None:
+    path = clip(name, frames=3, size=(65, 49), codec=codec, format_=format_, sound=False)
+    more = ["--codec", "hevc"] if codec == "ffv1" else []
+    result = unblur(path, "--strength", "0", *more)
+    assert result.exit_code == 0, result.output
+    restored = path.with_name(f"c_sharp{path.suffix}")
+    with av.open(str(restored)) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(video=0))
+        assert (frame.width, frame.height) == (65, 49)
+        assert "444" in frame.format.name or not frame.format.name.startswith("yuv")
+        if frame.format.name.startswith("yuv"):
+            assert stream.codec_context.colorspace != 0  # RGB's
+    for made, given in zip(
+        pixels(path.with_name(f"c_sharp{path.suffix}")), pixels(path), strict=True
+    ):
+        assert np.abs(made.astype(int) - given).mean() < 6
+
+
 def test_options_that_do_not_fit(clip: Maker, photos: Path) -> None:
     path = clip(frames=2)
     photo = photos / "p0.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from typing import Annotated
@@ -72,6 +73,9 @@ def _root(
 
 def main() -> None:
     """The console script: exit codes 0, 1 (something failed), 2 (usage), 130 (interrupted)."""
+    # Not every terminal has all letters, and a pipe on Windows few.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     # Ended by `kill`, a command still removes its temporary files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

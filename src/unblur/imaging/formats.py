@@ -28,7 +28,7 @@ class Format:
 FORMATS = {
     format_.name: format_
     for format_ in (
-        Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), quality=95, largest_side=65535),
+        Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), quality=95, largest_side=65500),
         Format("PNG", (".png",), alpha=True, sixteen_bit=True),
         Format("TIFF", (".tif", ".tiff"), alpha=True, sixteen_bit=True),
         Format("WEBP", (".webp",), alpha=True, grey=False, quality=95, largest_side=16383),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -22,6 +23,9 @@ LAYOUT_TAGS = frozenset(
 )
 _RESOLUTION_TAGS = (282, 283)
 _LARGEST_DPI = 65535  # what JPEG can say
+HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics (ITU-T H.273)
+_SRGB = {(1, 13), (1, 1), (2, 2)}  # and what says nothing
+_HEAD = 65_536  # bytes of an HEIF or AVIF file that its description is looked for in
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,10 @@ class Metadata:
     """What came with a photo, as files store it.
 
     exif: the block with its six-byte prefix, as JPEG stores it.
-    gamma: the exponent by which values were made of light, of a PNG that tells no more.
+    gamma, chromaticities: the exponent by which values were made of light, and the chunk with the
+        primaries, of a PNG that has no profile.
+    cicp: primaries and transfer characteristics by their numbers in ITU-T H.273, of files that name
+        them, unless they are sRGB's.
     """
 
     icc_profile: bytes | None = None
@@ -37,6 +44,8 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     gamma: float | None = None
+    chromaticities: bytes | None = None
+    cicp: tuple[int, int] | None = None
 
     def profile_for(self, grey: bool) -> bytes | None:
         """The colour profile, unless it is one for grey and the pixels are colours now."""
@@ -71,13 +80,45 @@ def metadata_of(image: Image.Image, file: BinaryIO) -> Metadata:
         if not all(tag in tags for tag in _RESOLUTION_TAGS):
             dpi = None  # Pillow makes one up
     profile = info.get("icc_profile") or None
+    told = profile or "srgb" in info
+    chunks = _png_chunks(file) if image.format == "PNG" else {}
     return Metadata(
         icc_profile=profile,
         exif=_exif_of(image, file),
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         dpi=_plausible(dpi),
-        gamma=None if profile or "srgb" in info else info.get("gamma"),
+        gamma=None if told else info.get("gamma"),
+        chromaticities=None if told else chunks.get(b"cHRM"),
+        cicp=_cicp(image.format, file, chunks),
     )
+
+
+def _png_chunks(file: BinaryIO) -> dict[bytes, bytes]:
+    """Those that tell of colours."""
+    found: dict[bytes, bytes] = {}
+    place = file.tell()
+    file.seek(8)
+    while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] in (b"cICP", b"cHRM") and length <= 32:
+            found[head[4:]] = file.read(length)
+            length = 0
+        file.seek(length + 4, 1)
+    file.seek(place)
+    return found
+
+
+def _cicp(
+    format_: str | None, file: BinaryIO, chunks: dict[bytes, bytes]
+) -> tuple[int, int] | None:
+    numbers: tuple[int, ...] = tuple(chunks.get(b"cICP", b""))[:2]
+    if format_ in ("HEIF", "AVIF"):
+        place = file.tell()
+        file.seek(0)
+        described = file.read(_HEAD).partition(b"colrnclx")[2]
+        file.seek(place)
+        numbers = struct.unpack(">2H", described[:4]) if len(described) >= 4 else ()
+    return (numbers[0], numbers[1]) if len(numbers) == 2 and numbers not in _SRGB else None
 
 
 def _exif_of(image: Image.Image, file: BinaryIO) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import math
+import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from unblur.imaging.errors import ImageError
 from unblur.imaging.fields import WholeFrames
+from unblur.imaging.metadata import HDR
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"}
@@ -37,8 +39,8 @@ CODECS = {
 _LARGEST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
 _OF_MPEGTS = {"h264", "hevc"}  # it takes anything, but players do not
 _DEFAULT_QUALITY = 65  # CRF 18 of H.264: no loss that one sees
-_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics (ITU-T H.273)
 # H.273's matrix coefficients → those that swscale knows; others are as good as BT.601.
+_RGB, _BT601 = 0, 5
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 _SEEK_BEFORE = (0.0, 2.0, 15.0)  # seconds before a time that a jump to it is tried from
 _MOST_DAMAGED = 10_000  # packets
@@ -131,7 +133,7 @@ class VideoReader:
                     f"{path}: {context.width}×{context.height} pixels are more than the limit of "
                     f"{max_pixels / 1e6:g} MP; raise --max-pixels if this is meant"
                 )
-            if name := _HDR.get(int(context.color_trc or 0)):
+            if name := HDR.get(int(context.color_trc or 0)):
                 raise ImageError(
                     f"{path}: is HDR ({name}), which is not supported; convert it to SDR first"
                 )
@@ -191,13 +193,34 @@ class VideoReader:
         be shown for any time.
         """
         if self.stream.frames:
-            return max(0, int(self.stream.frames) - frames)
-        if self.reached is None:
+            left_out = int(self.stream.frames) - frames
+            return max(0, left_out - self._hidden()) if left_out > 0 else 0
+        seconds = self._own_seconds()
+        if self.reached is None or seconds is None:
             return self.damaged
-        left = self.info.seconds - float((self.reached - self.start) * self.stream.time_base)
+        left = seconds - float((self.reached - self.start) * self.stream.time_base)
         if left <= 2 * float(max(self.longest, self.step) * self.stream.time_base):
             return self.damaged
         return max(self.damaged, round(left * float(self.rate)))
+
+    def _hidden(self) -> int:
+        """Frames that the clip's own edit list leaves out: of a cut without encoding anew."""
+        with _open(self._av, self.path) as container:
+            packets = container.demux(self._main_stream(container))
+            try:
+                return sum(packet.is_discard for packet in packets)
+            except self._av.error.FFmpegError:
+                return 0  # it is damaged indeed
+
+    def _own_seconds(self) -> float | None:
+        """How long its video is; None where that is not told of it alone."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        tagged = re.fullmatch(r"(\d+):(\d\d):([\d.]+)", self.stream.metadata.get("DURATION", ""))
+        if tagged:  # Matroska's
+            hours, minutes, seconds = map(float, tagged.groups())
+            return 3600 * hours + 60 * minutes + seconds
+        return None if self.others or not self._container.duration else self.info.seconds
 
     @property
     def others(self) -> list[Any]:
@@ -246,7 +269,7 @@ class VideoReader:
 
         swscale's default makes them darker by a level.
         """
-        matrix = _MATRICES.get(self.colours["colorspace"], 5)
+        matrix = _MATRICES.get(self.colours["colorspace"], _BT601)
         ways = self._av.video.reformatter.Interpolation
         exact = ways.ACCURATE_RND | ways.FULL_CHR_H_INT | ways.FULL_CHR_H_INP | ways.BITEXACT
         return {
@@ -260,6 +283,13 @@ class VideoReader:
         """The tags that say how values are to be understood."""
         names = ("color_primaries", "color_trc", "colorspace", "color_range")
         return {name: int(getattr(self._first, name)) for name in names}
+
+    def colours_as(self, pixel_format: str) -> dict[str, int]:
+        """Those tags for its frames in another format: RGB's matrix is none for YUV."""
+        colours = self.colours
+        if colours["colorspace"] == _RGB and pixel_format.startswith("yuv"):
+            colours["colorspace"] = _BT601
+        return colours
 
     def frames(self, first: int, last: float = math.inf) -> Iterator[Frame]:
         """The frames that are shown from `first` on and before `last`, of fields made whole ones.
@@ -358,15 +388,14 @@ class SegmentWriter:
         self._av = require_av(str(path))
         self._container = self._av.open(f"file:{path}", "w", format=_SEGMENT_FORMAT)
         stream = source.stream
-        self._stream = _add_encoder(self._av, self._container, encoder, source)
+        self._stream = _add_encoder(self._av, self._container, encoder, source, quality)
         context = self._stream.codec_context
         # The container may choose another for itself.
         self._base = context.time_base = self._stream.time_base = stream.time_base
         context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1, 1)
         context.max_b_frames = 0
-        for name, value in source.colours.items():
+        for name, value in source.colours_as(context.pix_fmt).items():
             setattr(context, name, value)
-        context.options = _encoder_options(encoder, quality)
         context.thread_type = "AUTO"
         self._rgb_format = source.rgb_format
         self._conversion = source.conversion | {
@@ -408,7 +437,7 @@ def choose_encoder(source: VideoReader, output: Path, wanted: str | None) -> str
                 for other in source.others:
                     _taken_over(trial, other, source.path, extension)
                 trial.start_encoding()
-        except (OSError, ValueError):
+        except (OSError, ValueError, av.error.FFmpegError):
             continue
         return CODECS[name]
     what = f"clips of {wanted}" if wanted else "its clips"
@@ -440,7 +469,10 @@ def join_segments(
         streams: dict[int, Any] = {}
         for stream in origin.streams:
             if stream.index == source.stream.index:
-                video = target.add_stream_from_template(opened.streams.video[0], **source.colours)
+                video = target.add_stream_from_template(
+                    opened.streams.video[0],
+                    **source.colours_as(opened.streams.video[0].codec_context.pix_fmt or ""),
+                )
                 made = video
             else:
                 made = _taken_over(target, stream, source.path, extension)
@@ -532,12 +564,15 @@ def _copied(
             yield when, packet.stream.index, packet
 
 
-def _add_encoder(av: Any, container: Any, encoder: str, source: VideoReader) -> Any:
+def _add_encoder(
+    av: Any, container: Any, encoder: str, source: VideoReader, quality: int | None = None
+) -> Any:
     """A stream for frames like those of a source."""
     stream = container.add_stream(encoder, rate=source.stream.average_rate or 25)
     context, origin = stream.codec_context, source.stream.codec_context
     context.width, context.height = origin.width, origin.height
     context.pix_fmt = _pixel_format(av, encoder, source)
+    context.options = _encoder_options(encoder, quality)
     return stream
 
 
@@ -547,10 +582,12 @@ def _pixel_format(av: Any, encoder: str, source: VideoReader) -> str:
     own = source.info.pixel_format
     context = source.stream.codec_context
     even = context.width % 2 == 0 and context.height % 2 == 0
-    wanted = [own, "yuv420p10le"] if source.deep else [own]
-    wanted += ["yuv420p", "yuvj420p"] if even else ["yuv444p", "yuvj444p"]
-    if not even and "420" in own:
-        wanted = wanted[1:]
+    wanted = ["yuv420p10le"] if source.deep else []
+    wanted += ["yuv420p", "yuvj420p"]
+    if not even:  # which halves of colour do not fit
+        wanted = [name.replace("420", "444") for name in wanted]
+    if even or not any(halved in own for halved in ("420", "422", "440", "411", "410")):
+        wanted = [own, *wanted]
     return next((name for name in wanted if not formats or name in formats), formats[0])
 
 

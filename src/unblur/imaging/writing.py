@@ -73,7 +73,15 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
         return _encode_with_vips(photo, pixels, alpha, format_)
     buffer = io.BytesIO()
     image = _to_pillow(pixels, alpha)
-    image.save(buffer, format_.name, **_save_options(photo, format_, quality))
+    options = _save_options(photo, format_, quality)
+    try:
+        image.save(buffer, format_.name, **options)
+    except OSError:
+        if not options.get("progressive"):
+            raise
+        # Pillow has too small a buffer for progressive JPEGs of much detail.
+        buffer = io.BytesIO()
+        image.save(buffer, format_.name, **options | {"progressive": False})
     return buffer.getvalue()
 
 
@@ -122,12 +130,14 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
         case "JPEG":
             options["subsampling"] = photo.encoding.get("subsampling", 0)
             options["progressive"] = photo.encoding.get("progressive", False)
+        case "HEIF" if metadata.cicp and "icc_profile" not in options:
+            options["color_primaries"], options["transfer_characteristics"] = metadata.cicp
         case "WEBP" if quality == 100:
             options["lossless"] = True
     if format_.name == "PNG":
         options["pnginfo"] = chunks = PngInfo()
-        if metadata.gamma:
-            chunks.add(b"gAMA", _gamma_chunk(metadata.gamma))
+        for kind, content in _colour_chunks(metadata):
+            chunks.add(kind, content)
         if metadata.xmp:
             chunks.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
     elif metadata.xmp and format_.name != "BMP" and not _too_long(metadata.xmp, format_, 65_504):
@@ -135,8 +145,16 @@ def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[st
     return options
 
 
-def _gamma_chunk(gamma: float) -> bytes:
-    return struct.pack(">I", round(gamma * 100_000))
+def _colour_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """What a PNG says of its colours besides a profile."""
+    chunks = []
+    if metadata.cicp:
+        chunks.append((b"cICP", bytes([*metadata.cicp, 0, 1])))  # RGB of full range
+    if metadata.chromaticities:
+        chunks.append((b"cHRM", metadata.chromaticities))
+    if metadata.gamma:
+        chunks.append((b"gAMA", struct.pack(">I", round(metadata.gamma * 100_000))))
+    return chunks
 
 
 def _too_long(block: bytes, format_: Format, limit: int) -> bool:
@@ -180,9 +198,7 @@ def _with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
         check = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
-    added = b""
-    if metadata.gamma:
-        added += chunk(b"gAMA", _gamma_chunk(metadata.gamma))
+    added = b"".join(chunk(*each) for each in _colour_chunks(metadata))
     if metadata.dpi:
         per_metre = [round(value / 0.0254) for value in metadata.dpi]
         added += chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
@@ -196,7 +212,7 @@ def _with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
         kind = data[at + 4 : at + 8]
         if kind == b"IDAT" and added:
             parts, added = [*parts, added], b""
-        if kind not in (b"gAMA", b"pHYs", b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
+        if kind not in (b"cICP", b"cHRM", b"gAMA", b"pHYs", b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
             parts.append(data[at:end])
         at = end
     return b"".join(parts)

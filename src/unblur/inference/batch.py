@@ -238,11 +238,16 @@ def _scan(
     for place, names, files in os.walk(folder, onerror=refused):
         here = Path(place)
         visible = [name for name in sorted(names) if recursive and not name.startswith(".")]
-        plan.ignored.extend(here / name for name in visible if (here / name).is_symlink())
+        ignored = [
+            name
+            for name in visible
+            if (here / name).is_symlink() or _is_folder_of_results(name, visible)
+        ]
+        plan.ignored.extend(here / name for name in ignored)
         names[:] = [
             name
             for name in visible
-            if not (here / name).is_symlink() and (here / name).resolve() not in passed_over
+            if name not in ignored and (here / name).resolve() not in passed_over
         ]
         stems = {stem_of(Path(file)) for file in files}
         for file in sorted(files):
@@ -254,6 +259,11 @@ def _scan(
                 plan.jobs.append(Job(path, place_in_target, stem_of(path)))
             else:
                 plan.ignored.append(path)
+
+
+def _is_folder_of_results(name: str, names: Collection[str]) -> bool:
+    """Whether a folder is what an earlier run left beside another one, to judge by the names."""
+    return name.endswith("_sharp") and name.removesuffix("_sharp") in names
 
 
 def _is_result(path: Path, stems: set[str]) -> bool:

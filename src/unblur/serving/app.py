@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -487,7 +488,7 @@ def _photo(task: Task, part: str = "result") -> Response:
     name = task.format.name if part == "result" else "JPEG"
     extension = task.format.extension if part == "result" else ".jpg"
     headers = {
-        "X-Unblur-Model": task.wish.model,
+        "X-Unblur-Model": quote(task.wish.model, safe=" ()+,"),
         "X-Unblur-Seconds": f"{task.seconds:.3f}",
         "X-Unblur-Megapixels": f"{task.megapixels:.3f}",
         "Content-Disposition": f'attachment; filename="sharp{extension}"',

@@ -9,13 +9,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def impatient(seconds: float) -> type[H11Protocol]:
-    """A protocol for uvicorn that closes connections without a request for so many seconds.
+    """A protocol for uvicorn that closes connections without a request for so many seconds, and
+    drops those that do not take a byte of their answer meanwhile.
 
-    uvicorn itself waits for ever for the first request of a connection, and for its headers.
+    uvicorn itself waits for ever for the first request of a connection, for its headers, and for
+    answers to be taken.
     """
 
     class ImpatientProtocol(H11Protocol):
         _last: Any = None
+        _untaken = 0
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -30,10 +33,14 @@ def impatient(seconds: float) -> type[H11Protocol]:
         def _look(self) -> None:
             # The cycle is the request in work, or the last one.
             idle = self.cycle is None or self.cycle.response_complete
-            if idle and self.cycle is self._last:
+            untaken = self.transport.get_write_buffer_size()
+            if untaken and untaken == self._untaken:
+                self.transport.abort()  # closing would wait for the rest to be taken
+                return
+            if idle and self.cycle is self._last and not untaken:
                 self.transport.close()
                 return
-            self._last = self.cycle
+            self._last, self._untaken = self.cycle, untaken
             self._timer = self.loop.call_later(seconds, self._look)
 
     return ImpatientProtocol
