@@ -14,11 +14,11 @@ from unblur.imaging import ImageError
 
 
 @pytest.mark.parametrize("channels", [0, 1, 3, 4])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.dtype(">u2"), np.float32])
 def test_arrays(scene: np.ndarray, channels: int, dtype: type) -> None:
     image = np.asarray(Image.fromarray(scene[:48, :64]).filter(ImageFilter.GaussianBlur(1.5)))
-    if dtype == np.uint16:
-        image = image.astype(np.uint16) * 257
+    if np.dtype(dtype).itemsize == 2:
+        image = (image.astype(np.uint16) * 257).astype(dtype)
     elif dtype == np.float32:
         image = (image / 255).astype(np.float32)
     if channels < 3:
