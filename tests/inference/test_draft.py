@@ -14,10 +14,12 @@ from torch.nn import functional as F
 from tests.inference.test_deblurrer import random_network
 from tests.models.test_networks import LIGHT
 from unblur import Deblurrer
+from unblur.inference.card import ModelCard
 from unblur.inference.describe import synthetic_photo
 from unblur.inference.draft import Draft, halved
 from unblur.inference.export import export_model
 from unblur.inference.tiles import Span, cut
+from unblur.models import ConfigError, create_model
 from unblur.models.checkpoint import save_checkpoint
 
 DRAFTING = LIGHT["wiener_unet"] | {"draft": 48}
@@ -91,6 +93,14 @@ def test_the_engine_drafts_as_the_network_does(drafting: Path, runtime: str) -> 
     one = Deblurrer(model, runtime=runtime).restore_pixels(grey[:, :, 0], strength=0.5)
     three = Deblurrer(model, runtime=runtime).restore_pixels(grey, strength=0.5)
     assert np.abs(one - three.mean(2)).max() < 0.05  # drafts of grey photos are grey
+
+
+def test_drafts_have_an_end() -> None:
+    for draft in (-1, 1, 15):
+        with pytest.raises(ConfigError, match="draft is 0 or at least 16"):
+            create_model("wiener_unet", **LIGHT["wiener_unet"], draft=draft)
+    with pytest.raises(ValueError, match="no end"):
+        ModelCard.from_json(ModelCard("d", "wiener_unet", draft=1).to_json())
 
 
 def test_tiles_are_shown_their_part_of_the_draft(drafting: Path) -> None:

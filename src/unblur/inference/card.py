@@ -98,6 +98,8 @@ class ModelCard:
             raise ValueError("a size is zero")
         if max(card.size_multiple, card.min_size, card.overlap) > 4096:
             raise ValueError("sizes are implausibly large")
+        if card.draft == 1:
+            raise ValueError("drafts of one pixel have no end")
         if max(card.statistics, card.survey) > 2**20:
             raise ValueError("it tells of implausibly many numbers of a photo")
         for values in card.measured.values():

@@ -40,6 +40,7 @@ from unblur.models.unshuffle_unet import UnshuffleTrunk, UnshuffleUNet
 _FACTOR = 2  # of the refiner's pixel-unshuffle
 _DARK = 1e-4  # the least luma: powers have an infinite slope at 0
 _LARGEST_WINDOW = 1024
+_LEAST_DRAFT = 16
 _UNCHANGED = 1e-3  # errors below this root mean square, of white, are not worth a loss
 
 
@@ -156,6 +157,8 @@ class WienerUNet(SurveyingModel):
                 f"wiener_unet's window is at most {_LARGEST_WINDOW}, its reach a multiple of 4 and "
                 f"at most an eighth of that, got {window} and {reach}"
             )
+        if draft and draft < _LEAST_DRAFT:  # at 1 there would be no end of them
+            raise ConfigError(f"wiener_unet's draft is 0 or at least {_LEAST_DRAFT}, got {draft}")
         once = [1] * (len(edge_blocks) - 1)
         self.estimator = KernelEstimator(
             window,
