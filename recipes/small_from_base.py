@@ -104,7 +104,7 @@ def main() -> None:
         torch.from_numpy(each)[None] for each in blurred_photos("photos", args.photos, PHOTOS)
     ]
     weights = with_fewer_channels(base, small, photos)
-    with_one_filter(weights)
+    with_one_filter(weights, len(base.wiener.gammas))
     with_fewer_maps(weights)
     small.load_state_dict(
         {new: value for name, value in weights.items() if (new := name_in_small(name))}

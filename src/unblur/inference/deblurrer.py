@@ -131,12 +131,13 @@ class Deblurrer:
         draft, progress = self._draft(image, tile, progress)
 
         def batch(rows: Span, columns: Span) -> NDArray[np.float32]:
-            part = cut(image, rows, columns).astype(np.float32)
-            parts = [part / white]
+            part = cut(image, rows, columns).astype(np.float32) / white
+            colours = part if part.shape[2] == 3 else np.repeat(part, 3, axis=2)
             if card.draft:
-                parts.append((part + draft.change(rows, columns)) / white if draft else parts[0])
-            planes = [np.broadcast_to(each, (*each.shape[:2], 3)) for each in parts]
-            return np.concatenate(planes, axis=2).transpose(2, 0, 1)[None].copy()
+                laid = part + draft.change(rows, columns) / white if draft else part
+                laid = np.broadcast_to(laid, colours.shape)
+                colours = np.concatenate([colours, laid], axis=2)
+            return np.ascontiguousarray(colours.transpose(2, 0, 1))[None]
 
         statistics: NDArray[np.float32] | None = None
         survey = Survey(card, height, width, tile) if card.survey and plan.count > 1 else None

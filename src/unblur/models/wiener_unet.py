@@ -208,8 +208,9 @@ class WienerUNet(SurveyingModel):
             self.refiner.grow_out_of(trained)
             return
         weights = trained.state_dict()
+        assert isinstance(trained, WienerUNet)  # noqa: S101  (what else is named in begins_with)
         if len(self.wiener.gammas) == 1:
-            with_one_filter(weights)
+            with_one_filter(weights, len(trained.wiener.gammas))
         if self.draft and not trained.draft:
             _with_draft(weights)
         self.take(weights)
@@ -267,14 +268,16 @@ class WienerUNet(SurveyingModel):
         return photo + own[:, :3] + trusted
 
 
-def with_one_filter(weights: dict[str, Tensor]) -> None:
-    """Have a `wiener_unet`'s refiner read the first filter for all, and trust it as it did all."""
+def with_one_filter(weights: dict[str, Tensor], filters: int) -> None:
+    """Have a `wiener_unet`'s refiner read the first of its filters for all, and trust it as it did
+    all."""
     reads = "refiner.intro.weight"
     for name, axis in ((reads, 1), ("refiner.output.weight", 0), ("refiner.output.bias", 0)):
-        # Four pixels each of red, green and blue, then of every filter.
-        colours, filters = weights[name].tensor_split([3 * _FACTOR**2], axis)
-        one = torch.stack(torch.split(filters, _FACTOR**2, axis)).sum(0)
-        weights[name] = torch.cat([colours, one], axis)
+        # Four pixels each of red, green and blue, then of every filter, then of a draft.
+        ends = [3 * _FACTOR**2, (3 + filters) * _FACTOR**2]
+        colours, own, draft = weights[name].tensor_split(ends, axis)
+        one = torch.stack(torch.split(own, _FACTOR**2, axis)).sum(0)
+        weights[name] = torch.cat([colours, one, draft], axis)
 
 
 def _with_draft(weights: dict[str, Tensor]) -> None:
