@@ -44,16 +44,12 @@ class Place:
     def identity(self) -> str:
         """What it is told from other places by, however it is written. Raises BulkError."""
         system, base = self._open()
-        local = isinstance(system, arrow.LocalFileSystem)
-        return f"{system.type_name}:{os.path.realpath(base) if local else base.rstrip('/')}"
+        real = os.path.realpath(base) if isinstance(system, arrow.LocalFileSystem) else base
+        return f"{system.type_name}:{real.rstrip('/')}"
 
     def contains(self, other: Place) -> bool:
         """Whether another place is this one, or lies in it. Raises BulkError."""
-        (system, base), (its_system, its_base) = self._open(), other._open()
-        if isinstance(system, arrow.LocalFileSystem) and isinstance(its_system, type(system)):
-            base, its_base = os.path.realpath(base), os.path.realpath(its_base)
-        same_kind = system.type_name == its_system.type_name
-        return same_kind and f"{its_base.rstrip('/')}/".startswith(f"{base.rstrip('/')}/")
+        return f"{other.identity}/".startswith(f"{self.identity}/")
 
     def photos(self, missing_ok: bool = False) -> Iterator[str]:
         """The names of all photos below, relative to the place, without hidden ones.

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from unblur.data.output import OutputFolder, encode_png, encoded
 from unblur.data.randomness import generator
 from unblur.data.sources import AveragedSource, ImageSource
 from unblur.data.transforms import averaged
+from unblur.files import require_relative
 
 # Called with (images done, images in all).
 Progress = Callable[[int, int], None]
@@ -174,9 +175,7 @@ def _variants(pairs: Sequence[Pair], count: int) -> list[_Variant]:
 
 def _file(side: str, name: str, extension: str) -> str:
     """Where an image goes, below the folder that is written."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{name}: is no name that a file can be made of")
+    require_relative(name, DataError)
     return f"{side}/{name}{extension}"
 
 

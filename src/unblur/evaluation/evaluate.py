@@ -24,7 +24,14 @@ from unblur.evaluation.pictures import Shown, show
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About, Floats, ModelSpec, Restorer, open_restorer
 from unblur.evaluation.sets import Case, Example, TestSet, plain
-from unblur.files import atomic_path, file_name, printable, write_json, write_table
+from unblur.files import (
+    atomic_path,
+    file_name,
+    printable,
+    require_relative,
+    write_json,
+    write_table,
+)
 from unblur.metrics import BEST_PSNR, DEFAULT_METRICS
 
 Row = dict[str, Any]
@@ -438,10 +445,8 @@ def _saver(folder: Path | None, data: TestSet) -> Saver:
         raise EvaluationError("restored images are saved in a folder; name one")
 
     def save(model: str, name: str, image: Floats) -> None:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise EvaluationError(f"{name}: is no name that a file can be made of")
-        own = folder / "restored" / file_name(model) / file_name(data.name)
-        path = own / f"{name}.png"
+        require_relative(name, EvaluationError)
+        path = folder / "restored" / file_name(model) / file_name(data.name) / f"{name}.png"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:

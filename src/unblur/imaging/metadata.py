@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from unblur.imaging.errors import ImageError
 from unblur.imaging.exif import ORIENTATION, block_of, read_directory, settled
 
 XMP_TAG, ICC_TAG = 700, 34675
@@ -23,7 +24,7 @@ LAYOUT_TAGS = frozenset(
 )
 _RESOLUTION_TAGS = (282, 283)
 _LARGEST_DPI = 65535  # what JPEG can say
-HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics (ITU-T H.273)
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics (ITU-T H.273)
 _SRGB = {(1, 13), (1, 1), (2, 2)}  # and what says nothing
 _HEAD = 65_536  # bytes of an HEIF or AVIF file that its description is looked for in
 
@@ -81,22 +82,48 @@ def metadata_of(image: Image.Image, file: BinaryIO) -> Metadata:
             dpi = None  # Pillow makes one up
     profile = info.get("icc_profile") or None
     told = profile or "srgb" in info
-    chunks = _png_chunks(file) if image.format == "PNG" else {}
+    cicp, chromaticities = _named_colours(image.format, file)
     return Metadata(
         icc_profile=profile,
         exif=_exif_of(image, file),
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         dpi=_plausible(dpi),
         gamma=None if told else info.get("gamma"),
-        chromaticities=None if told else chunks.get(b"cHRM"),
-        cicp=_cicp(image.format, file, chunks),
+        chromaticities=None if told else chromaticities,
+        cicp=cicp,
     )
+
+
+def require_sdr(transfer: int, name: str) -> None:
+    """Raise ImageError for transfer characteristics (ITU-T H.273) of high dynamic range."""
+    if kind := _HDR.get(transfer):
+        raise ImageError(
+            f"{name}: is HDR ({kind}), which is not supported; convert it to SDR first"
+        )
+
+
+def _named_colours(
+    format_: str | None, file: BinaryIO
+) -> tuple[tuple[int, int] | None, bytes | None]:
+    """`cicp` and `chromaticities` of Metadata, as a file says them."""
+    numbers: tuple[int, ...] = ()
+    chunks: dict[bytes, bytes] = {}
+    place = file.tell()
+    if format_ == "PNG":
+        chunks = _png_chunks(file)
+        numbers = tuple(chunks.get(b"cICP", b""))[:2]
+    elif format_ in ("HEIF", "AVIF"):
+        file.seek(0)
+        described = file.read(_HEAD).partition(b"colrnclx")[2]
+        numbers = struct.unpack(">2H", described[:4]) if len(described) >= 4 else ()
+    file.seek(place)
+    cicp = (numbers[0], numbers[1]) if len(numbers) == 2 and numbers not in _SRGB else None
+    return cicp, chunks.get(b"cHRM")
 
 
 def _png_chunks(file: BinaryIO) -> dict[bytes, bytes]:
     """Those that tell of colours."""
     found: dict[bytes, bytes] = {}
-    place = file.tell()
     file.seek(8)
     while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
         length = int.from_bytes(head[:4], "big")
@@ -104,21 +131,7 @@ def _png_chunks(file: BinaryIO) -> dict[bytes, bytes]:
             found[head[4:]] = file.read(length)
             length = 0
         file.seek(length + 4, 1)
-    file.seek(place)
     return found
-
-
-def _cicp(
-    format_: str | None, file: BinaryIO, chunks: dict[bytes, bytes]
-) -> tuple[int, int] | None:
-    numbers: tuple[int, ...] = tuple(chunks.get(b"cICP", b""))[:2]
-    if format_ in ("HEIF", "AVIF"):
-        place = file.tell()
-        file.seek(0)
-        described = file.read(_HEAD).partition(b"colrnclx")[2]
-        file.seek(place)
-        numbers = struct.unpack(">2H", described[:4]) if len(described) >= 4 else ()
-    return (numbers[0], numbers[1]) if len(numbers) == 2 and numbers not in _SRGB else None
 
 
 def _exif_of(image: Image.Image, file: BinaryIO) -> bytes | None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
 from unblur.imaging.errors import ImageError
 from unblur.imaging.formats import FORMATS, READ_ONLY, format_of
-from unblur.imaging.metadata import HDR, Metadata, metadata_of, orientation_of
+from unblur.imaging.metadata import Metadata, metadata_of, orientation_of, require_sdr
 from unblur.imaging.photo import Photo, Pixels, upright
 
 DEFAULT_MAX_PIXELS = 170_000_000  # just below the size at which Pillow suspects an attack
@@ -116,10 +116,8 @@ def _read(file: BinaryIO, name: str, path: Path | None, max_pixels: int) -> Phot
                 converted, metadata = _to_supported_mode(image, metadata_of(image, file), name)
                 pixels, alpha = _split_alpha(np.asarray(converted))
                 del converted
-            if metadata.cicp and (kind := HDR.get(metadata.cicp[1])):
-                raise ImageError(
-                    f"{name}: is HDR ({kind}), which is not supported; convert it to SDR first"
-                )
+            if metadata.cicp:
+                require_sdr(metadata.cicp[1], name)
             metadata = metadata.upright(orientation)
             encoding = _encoding(image)
         except ImageError:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from unblur.imaging.errors import ImageError
 from unblur.imaging.fields import WholeFrames
-from unblur.imaging.metadata import HDR
+from unblur.imaging.metadata import require_sdr
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"}
@@ -39,8 +39,8 @@ CODECS = {
 _LARGEST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
 _OF_MPEGTS = {"h264", "hevc"}  # it takes anything, but players do not
 _DEFAULT_QUALITY = 65  # CRF 18 of H.264: no loss that one sees
+_RGB, _BT601 = 0, 5  # of H.273's matrix coefficients
 # H.273's matrix coefficients → those that swscale knows; others are as good as BT.601.
-_RGB, _BT601 = 0, 5
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 _SEEK_BEFORE = (0.0, 2.0, 15.0)  # seconds before a time that a jump to it is tried from
 _MOST_DAMAGED = 10_000  # packets
@@ -133,10 +133,7 @@ class VideoReader:
                     f"{path}: {context.width}×{context.height} pixels are more than the limit of "
                     f"{max_pixels / 1e6:g} MP; raise --max-pixels if this is meant"
                 )
-            if name := HDR.get(int(context.color_trc or 0)):
-                raise ImageError(
-                    f"{path}: is HDR ({name}), which is not supported; convert it to SDR first"
-                )
+            require_sdr(int(context.color_trc or 0), str(path))
             self._begin, self._first = self._peek()
             self._fields = WholeFrames(self._av, self.stream.time_base)
         except BaseException:

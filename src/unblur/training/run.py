@@ -55,8 +55,7 @@ class Plan:
     """Everything that is known before a training begins.
 
     module: what Lightning trains. before: what the weights it begins with were trained on, None if
-    that is unknown. batches: of each epoch, on one device. steps: of the optimizer in the whole
-    training; epoch_ends: of them, at the end of each epoch.
+    that is unknown. batches: of each epoch, on one device.
     """
 
     recipe: Recipe
@@ -65,8 +64,11 @@ class Plan:
     pairs: Prepared
     ranks: int
     batches: list[int]
-    steps: int
-    epoch_ends: list[int]
+
+    @property
+    def steps(self) -> int:
+        """Of the optimizer in the whole training."""
+        return self.module.steps
 
     @property
     def network(self) -> RestorationModel:
@@ -101,7 +103,7 @@ def plan_training(recipe: Recipe, begins: bool = True) -> Plan:
     kind = RestorationModule if recipe.adversarial is None else AdversarialModule
     module = kind(recipe, network, steps, epoch_ends)
     module.configure_optimizers()  # raises where there is no such optimizer or schedule
-    return Plan(recipe, module, before, pairs, ranks, batches, steps, epoch_ends)
+    return Plan(recipe, module, before, pairs, ranks, batches)
 
 
 def _steps(
@@ -231,7 +233,7 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
             (f"after {stage.since:.0%}", f"{stage.batch_size} × {stage.crop}×{stage.crop}")
             for stage in data.stages
         ),
-        ("steps", f"{plan.steps:,} ({plan.epoch_ends[0]:,} {each})"),
+        ("steps", f"{plan.steps:,} ({plan.module.epoch_ends[0]:,} {each})"),
     ]
 
 
@@ -270,7 +272,7 @@ def train(
         _check_resumed(folder, plan, content)
         plan.module.on_load_checkpoint(content)  # raises before anything is written
         data.resumed_epoch, data.resumed_batches = _progress(plan, data, content)
-        plan = _continued(plan, data.resumed_epoch, data.resumed_batches, content)
+        _go_on(plan, data.resumed_epoch, data.resumed_batches, content)
         del content
     console = Console(plan.steps)
     metrics = Metrics(folder / "metrics.csv", recipe.trainer.log_every, [console.show, *listeners])
@@ -327,13 +329,13 @@ def _progress(plan: Plan, data: RestorationData, content: dict[str, Any]) -> tup
     return epoch, batches - batches % plan.recipe.trainer.accumulate
 
 
-def _continued(plan: Plan, epoch: int, seen: int, content: dict[str, Any]) -> Plan:
-    """The plan of a run that goes on, whose steps so far may have been made by another one."""
+def _go_on(plan: Plan, epoch: int, seen: int, content: dict[str, Any]) -> None:
+    """Count on from the steps that a run has made so far, perhaps by another plan."""
     critics = plan.recipe.adversarial.critic_steps if plan.recipe.adversarial else 1
     rest = content.get("critic_updates", 0) % critics
-    steps, ends = _steps(plan.recipe, plan.batches, epoch, seen, content["optimizer_steps"], rest)
-    plan.module.steps, plan.module.epoch_ends = steps, ends
-    return replace(plan, steps=steps, epoch_ends=ends)
+    plan.module.steps, plan.module.epoch_ends = _steps(
+        plan.recipe, plan.batches, epoch, seen, content["optimizer_steps"], rest
+    )
 
 
 def _quieten() -> None:
