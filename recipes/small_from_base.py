@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.cli.export import blurred_photos
-from unblur.inference.weights import load_exported, sequences_seen
+from unblur.inference.weights import load_network, sequences_seen
 from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
 from unblur.models.hidden_channels import leave_out, look, residual_blocks, variance_added
@@ -93,13 +93,14 @@ def with_fewer_maps(weights: dict[str, Tensor], maps: int = 4) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("base", type=Path, help="an .onnx file")
+    parser.add_argument("base", type=Path, help="a checkpoint or an .onnx file")
     parser.add_argument("photos", help="a folder or data set to look at")
     parser.add_argument("output", type=Path, help="a .safetensors file")
     args = parser.parse_args()
     network = read_recipe(RECIPE).network
-    small = create_model(network.name, **network.options)
-    _, _, base = load_exported(args.base)
+    _, _, base = load_network(args.base)
+    options = network.options | {"draft": base.draft}  # a training has it see drafts, if none
+    small = create_model(network.name, **options)
     photos = [
         torch.from_numpy(each)[None] for each in blurred_photos("photos", args.photos, PHOTOS)
     ]
@@ -110,7 +111,7 @@ def main() -> None:
         {new: value for name, value in weights.items() if (new := name_in_small(name))}
     )
     seen = {"trained_on": sequences_seen(args.base)}
-    save_checkpoint(args.output, network.name, network.options, small, seen)
+    save_checkpoint(args.output, network.name, options, small, seen)
 
 
 if __name__ == "__main__":

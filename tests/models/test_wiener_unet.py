@@ -234,6 +234,28 @@ def test_one_filter_stands_for_all() -> None:
         two.begin_with(one)  # type: ignore[operator]
 
 
+def test_drafts_that_are_new_change_nothing_at_first() -> None:
+    trained = perturbed("wiener_unet", **LIGHT["wiener_unet"]).eval()
+    drafting = create_model("wiener_unet", **LIGHT["wiener_unet"], draft=32).eval()
+    drafting.begin_with(trained)  # type: ignore[operator]
+    image = synthetic_photo(96, 128)
+    with torch.no_grad():
+        assert torch.allclose(drafting(image), trained(image), atol=1e-5)
+
+
+def test_kernels_are_seen_with_the_draft_in_sight() -> None:
+    network = perturbed("wiener_unet", **LIGHT["wiener_unet"], draft=32)
+    image = synthetic_photo(96, 128)
+    survey = network.survey(torch.cat([image, image], 1))  # type: ignore[operator]
+    with_draft = network.survey(torch.cat([image, F.avg_pool2d(image, 5, 1, 2)], 1))  # type: ignore[operator]
+    assert (survey - with_draft).abs().mean() > 1e-6
+    blurred = F.avg_pool2d(image, 9, 1, 4)
+    _, losses = network.restore_and_compare(blurred, image)  # type: ignore[operator]
+    losses["kernels"].backward()
+    reads = network.estimator.edges.intro.weight.grad  # type: ignore[union-attr]
+    assert (reads.abs().amax((0, 2, 3)) > 0).all()  # type: ignore[union-attr, operator]
+
+
 @settings(max_examples=20, deadline=None)
 @given(hop=st.integers(2, 5), rows=st.integers(2, 6), columns=st.integers(2, 6))
 def test_windows_side_by_side_hold_all(hop: int, rows: int, columns: int) -> None:

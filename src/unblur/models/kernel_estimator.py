@@ -27,7 +27,7 @@ from unblur.models.fourier import (
 from unblur.models.unshuffle_unet import UnshuffleTrunk, residual_block
 from unblur.registry import ConfigError
 
-_EDGE_FACTOR = 4  # of the pixel-unshuffle
+EDGE_FACTOR = 4  # of the pixel-unshuffle
 _MIDDLE_BLOCKS = 2  # of the head, at half its resolution
 _BALANCE = 0.05  # first share of an edge map's variance that is added before dividing by it
 _FLAT = 1e-5  # sum of squared slopes of a window that shows nothing
@@ -52,6 +52,7 @@ class Estimate(NamedTuple):
 class KernelEstimator(nn.Module):
     """Luma N×1×H×W → an Estimate for windows that lie side by side, N×⌈H/window⌉×⌈W/window⌉.
 
+    hints: planes N×hints×H×W beside it that the edges are found with.
     Each window counts with its neighbours, which are mostly blurred alike: more edges say more.
 
     widths, encoder_blocks, decoder_blocks: of the U-Net that finds edges. maps: pairs of edge maps
@@ -77,6 +78,7 @@ class KernelEstimator(nn.Module):
         head_blocks: int,
         guesses: int,
         hidden: Sequence[int] | None = None,
+        hints: int = 0,
     ) -> None:
         super().__init__()
         self.window, self.reach, self.maps = window, reach, maps
@@ -87,12 +89,12 @@ class KernelEstimator(nn.Module):
                 f"U-Net and {head_blocks + _MIDDLE_BLOCKS} of its head, got {list(hidden)}"
             )
         self.edges = UnshuffleTrunk(
-            1,
-            2 * maps * _EDGE_FACTOR**2,
+            1 + hints,
+            2 * maps * EDGE_FACTOR**2,
             widths,
             encoder_blocks,
             decoder_blocks,
-            _EDGE_FACTOR,
+            EDGE_FACTOR,
             modulated=True,
             hidden=hidden and hidden[:in_edges],
         )
@@ -123,8 +125,9 @@ class KernelEstimator(nn.Module):
         nn.init.zeros_(self.noise.weight)
         nn.init.constant_(self.noise.bias, math.log(_NOISE))
 
-    def forward(self, luma: Tensor) -> Estimate:
-        edges = F.pixel_shuffle(self.edges.transform(luma - 0.5), _EDGE_FACTOR)
+    def forward(self, luma: Tensor, hints: Tensor | None = None) -> Estimate:
+        seen = luma - 0.5 if hints is None else torch.cat([luma - 0.5, hints], 1)
+        edges = F.pixel_shuffle(self.edges.transform(seen), EDGE_FACTOR)
         with full_precision(luma):
             seen = self._correlations(single(luma), single(edges))
             batch, rows, columns = seen.shape[:3]

@@ -33,7 +33,12 @@ from unblur.models.fourier import (
     spread,
     with_border,
 )
-from unblur.models.kernel_estimator import Estimate, KernelEstimator, kernel_distance
+from unblur.models.kernel_estimator import (
+    EDGE_FACTOR,
+    Estimate,
+    KernelEstimator,
+    kernel_distance,
+)
 from unblur.models.registry import ConfigError, register
 from unblur.models.unshuffle_unet import UnshuffleTrunk, UnshuffleUNet
 
@@ -171,6 +176,7 @@ class WienerUNet(SurveyingModel):
             head_blocks,
             guesses,
             edge_hidden,
+            hints=1 if draft else 0,
         )
         hop = window // 2
         self.wiener = WienerFilter(hop * 3 // 2, hop, reach, gammas)
@@ -216,7 +222,7 @@ class WienerUNet(SurveyingModel):
         self.take(weights)
 
     def survey(self, x: Tensor) -> Tensor:
-        guesses, balance = _of_cells(self._estimate(_luma(x)))
+        guesses, balance = _of_cells(self._estimate(x))
         return torch.cat([guesses.flatten(3), balance[..., None]], 3)
 
     def restore_surveyed(self, x: Tensor, survey: Tensor) -> Tensor:
@@ -234,7 +240,7 @@ class WienerUNet(SurveyingModel):
         height, width = blurred.shape[-2:]
         x, target = self.padded(self.with_draft(blurred)), _luma(self.padded(sharp))
         luma = _luma(x)
-        estimate = self._estimate(luma)
+        estimate = self._estimate(x)
         changes = self._filter(luma, _of_cells(estimate))
         with full_precision(x):
             kernels, trust = self.estimator.targets(luma, target)
@@ -246,10 +252,12 @@ class WienerUNet(SurveyingModel):
         restored = self._refine(x, changes)[..., :height, :width] if restores else blurred
         return restored, losses
 
-    def _estimate(self, luma: Tensor) -> Estimate:
+    def _estimate(self, x: Tensor) -> Estimate:
         """Of half-overlapping windows: those that lie side by side are looked at."""
-        guesses, balance = self.estimator(luma)
-        rows, columns = (side // self.size_multiple - 1 for side in luma.shape[2:])
+        luma = _luma(x)
+        changes = x[:, 3:].mean(1, keepdim=True) - luma if self.draft else None
+        guesses, balance = self.estimator(luma, changes)
+        rows, columns = (side // self.size_multiple - 1 for side in x.shape[2:])
         return Estimate(spread(guesses, rows, columns), spread(balance, rows, columns))
 
     def _filter(self, luma: Tensor, estimate: Estimate) -> Tensor:
@@ -281,11 +289,15 @@ def with_one_filter(weights: dict[str, Tensor], filters: int) -> None:
 
 
 def _with_draft(weights: dict[str, Tensor]) -> None:
-    """Have a `wiener_unet`'s refiner see a draft, too, and make nothing of it."""
-    reads = "refiner.intro.weight"
-    news = ((reads, 1, 3), ("refiner.output.weight", 0, 1), ("refiner.output.bias", 0, 1))
+    """Have a `wiener_unet`'s U-Nets see a draft, too, and make nothing of it."""
+    news = (
+        ("refiner.intro.weight", 1, 3 * _FACTOR**2),
+        ("refiner.output.weight", 0, _FACTOR**2),
+        ("refiner.output.bias", 0, _FACTOR**2),
+        ("estimator.edges.intro.weight", 1, EDGE_FACTOR**2),
+    )
     for name, axis, planes in news:
-        new = torch.zeros_like(weights[name].narrow(axis, 0, planes * _FACTOR**2))
+        new = torch.zeros_like(weights[name].narrow(axis, 0, planes))
         weights[name] = torch.cat([weights[name], new], axis)
 
 
