@@ -48,14 +48,15 @@ def sha256_of(path: Path) -> str:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file, complete or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(values, indent=1, ensure_ascii=False)
+        temporary.write_text(printable(text), encoding="utf-8")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a CSV file, complete or not at all, with a column for every key of any row."""
     with (
         atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        temporary.open("w", newline="", encoding="utf-8", errors="replace") as file,
     ):
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
@@ -74,4 +75,5 @@ def file_name(text: str) -> str:
     name = re.sub(r"[^\w.+=-]+", "-", text).strip(".-")[:80]
     if name == text:
         return name
-    return f"{name[:70]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    content = text.encode("utf-8", "surrogateescape")  # of names that are not UTF-8
+    return f"{name[:70]}-{hashlib.sha256(content).hexdigest()[:6]}"

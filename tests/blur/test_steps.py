@@ -234,6 +234,12 @@ def test_kernel_files(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", values)
         with pytest.raises(BlurError, match=name):
             read_kernel(tmp_path / f"{name}.npy")
+    with (tmp_path / "bomb.npy").open("wb") as file:  # 32 TB, as it says
+        header = {"descr": "<f8", "fortran_order": False, "shape": (2**21, 2**21)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(80))
+    with pytest.raises(BlurError, match=r"bomb\.npy: is no kernel"):
+        read_kernel(tmp_path / "bomb.npy")
     (tmp_path / "text.npy").write_text("hello")
     with pytest.raises(BlurError, match=r"text\.npy"):
         read_kernel(tmp_path / "text.npy")

@@ -206,7 +206,9 @@ def test_converted_images(tmp_path: Path) -> None:
 def test_names_that_clash(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "b.png"):
         picture(tmp_path / "s" / name)
-    assert [pair.name for pair in open_dataset(tmp_path / "s").pairs] == ["a.jpg", "a.png", "b"]
+    found = open_dataset(tmp_path / "s")
+    assert [pair.name for pair in found.pairs] == ["a.jpg", "a.png", "b"]
+    assert found.sequences == ["a", "b"]  # neither is held back while the other one trains
     for subset in ("train", "test"):
         for side in ("blur", "sharp"):
             picture(tmp_path / "g" / subset / "GOPR1" / side / "1.png")

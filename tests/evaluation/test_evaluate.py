@@ -22,6 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from unblur.cli import app
+from unblur.data import DataError
 from unblur.evaluation import (
     EvaluationError,
     FunctionRestorer,
@@ -37,6 +38,7 @@ from unblur.evaluation.report import write_report
 from unblur.evaluation.restorers import send
 from unblur.evaluation.statistics import compare
 from unblur.files import file_name
+from unblur.imaging import Photo, write_photo
 from unblur.inference import Deblurrer
 from unblur.registry import ConfigError
 from unblur.training import read_recipe, train
@@ -195,6 +197,54 @@ def test_interrupted_it_goes_on(known: Path, tmp_path: Path) -> None:
     assert len(calls) == 4 + 3
     assert len(result.measured) == 6
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "metrics.json"]
+
+
+def test_what_is_saved_is_not_restored_again(known: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def counted(image: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return image
+
+    folder, data = tmp_path / "out", open_set(SetSpec(f"flat:{known}"))
+    one = FunctionRestorer(counted, "one")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([one], [data], folder=folder, save=True)
+    with pytest.raises(EvaluationError, match="unfinished evaluation of other"):
+        evaluate([one], [data], folder=folder)
+    evaluate([one], [data], folder=folder, save=True)
+    assert len(calls) == 4 + 3
+    assert len(list(folder.rglob("*.png"))) == 6
+
+
+def test_results_do_not_lie_among_what_is_measured(known: Path) -> None:
+    with pytest.raises(DataError, match="lies inside the data set"):
+        run(known, folder=known / "out")
+    assert not (known / "out").exists()
+
+
+def test_sixteen_bits_of_restored_images_count(tmp_path: Path, scene: np.ndarray) -> None:
+    sharp = scene[:64, :64]
+    for folder in ("sharp", "restored"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(sharp).save(tmp_path / "sharp" / "a.png")
+    deep = np.clip(sharp.astype(np.uint16) * 257 + 100, 0, 65535)
+    write_photo(Photo(deep), tmp_path / "restored" / "a.png")
+    (result,) = evaluate(
+        [ModelSpec(str(tmp_path / "restored"), restored=True)],
+        [open_set(SetSpec(f"sharp:{tmp_path / 'sharp'}"))],
+        parse_protocol("full+float"),
+    ).results
+    error = deep / 65535 - sharp / 255
+    assert result.rows[0]["psnr"] == pytest.approx(-10 * np.log10(np.mean(error**2)), abs=1e-3)
+
+
+def test_a_run_in_this_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "NAME").mkdir()
+    monkeypatch.chdir(tmp_path / "NAME")
+    assert ModelSpec("TIME/checkpoints/last.safetensors").label == "NAME"
 
 
 @pytest.mark.slow
@@ -656,13 +706,14 @@ def test_what_a_python_model_gets_wrong_costs_an_image(known: Path) -> None:
 
 
 def test_names_that_are_not_utf8(tmp_path: Path, scene: np.ndarray) -> None:
-    (tmp_path / "odd").mkdir()
     try:
-        Image.fromarray(scene[:64, :64]).save(tmp_path / "odd" / os.fsdecode(b"caf\xe9.png"))
+        odd = tmp_path / os.fsdecode(b"\xe9t\xe9")
+        odd.mkdir()
+        Image.fromarray(scene[:64, :64]).save(odd / os.fsdecode(b"caf\xe9.png"))
     except OSError:
         pytest.skip("this file system wants names in UTF-8")
     result = unblur(
-        *("evaluate", "--model", "unsharp", "--data", f"sharp:{tmp_path / 'odd'}"),
+        *("evaluate", "--model", "unsharp", "--data", f"sharp:{odd}"),
         *("--blur", "gaussian:sigma=1", "--metrics", "psnr", "-o", tmp_path / "out"),
     )
     assert result.exit_code == 0, result.output

@@ -355,6 +355,25 @@ def test_a_full_disk(recipe_file: Callable[..., Path], monkeypatch: pytest.Monke
         train(read_recipe(recipe_file()))
 
 
+def test_a_full_disk_at_the_end(recipe_file: Callable[..., Path]) -> None:
+    """Weights are written by another library, with errors of its own."""
+    resource = pytest.importorskip("resource")
+    recipe = read_recipe(recipe_file(trainer={"max_epochs": 1}))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(TrainingError, match="cannot be written"):
+            train(recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_run_does_not_lie_in_its_data(recipe_file: Callable[..., Path], photos: Path) -> None:
+    with pytest.raises(DataError, match="lies inside the data set"):
+        train(read_recipe(recipe_file(output=str(photos / "experiments"))))
+    assert not (photos / "experiments").exists()
+
+
 def test_out_of_memory_says_what_to_lower(
     recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

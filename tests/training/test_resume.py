@@ -263,6 +263,11 @@ def test_time_that_is_up_between_two_steps(recipe_file: Callable[..., Path]) -> 
         read_training(folder / "checkpoints/last.safetensors")["steps"]
         == (content["optimizer_steps"])
     )
+    with pytest.raises(TrainingError, match=r"raise trainer\.max_epochs, max_steps"):
+        train(read_run(folder, []), folder)
+    seconds = json.loads((folder / "summary.json").read_text())["seconds"]
+    train(read_run(folder, ["--trainer.max_minutes", "0.03"]), folder)
+    assert json.loads((folder / "summary.json").read_text())["seconds"] > seconds
 
 
 def test_what_may_not_change(recipe_file: Callable[..., Path]) -> None:

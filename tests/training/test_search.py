@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from unblur.cli import app
 from unblur.registry import ConfigError
-from unblur.training import read_run
+from unblur.training import read_recipe, read_run, train
 from unblur.training.search import read_space
 
 SHORT = ["--trainer.max_epochs", "2", "--data.epoch_length", "4", "--trainer.pictures", "0"]
@@ -123,6 +123,19 @@ def test_a_study_over_seeds_marks_leaks(recipe_file: Callable[..., Path], tmp_pa
     assert len(list((tmp_path / "experiments" / "tiny-seeds").glob("seed-*/*"))) == 4
 
 
+def test_what_the_first_weights_have_seen_counts(
+    recipe_file: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = train(read_recipe(recipe_file(), [*SHORT, "--name", "first"]))
+    begun = ["--network.weights", str(first / "checkpoints" / "last.safetensors")]
+    capfd.readouterr()
+    result = unblur("search", recipe_file(), "--seeds", "1,2", *SHORT, *begun)
+    assert result.exit_code == 0, result.output
+    rows = table(tmp_path / "experiments" / "tiny-seeds" / "cross.csv")
+    assert any(int(row["leaked_images"]) for row in rows if row["model"] == row["validation"])
+    assert "were trained on" in result.stderr
+
+
 def test_mistakes(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     for content, message in (
@@ -133,6 +146,7 @@ def test_mistakes(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
         ("{sampler: grid, parameters: {a: {low: 1, high: 2}}}", "lists of values"),
         ("parameters: {a: 3}", "expected a list"),
         ("parameters: {a: {log: [0, 1]}}", "expected a list"),
+        ("parameters: {a: {low: 1, high: 2, log: true}}", "expected a list"),
         ("parameters: {a: {low: 2, high: 1}}", "with a < b"),
         ("phases: 5", "needs parameters"),
     ):

@@ -287,8 +287,10 @@ def read_kernel(path: Path) -> Kernel:
     """
     try:
         if path.suffix.lower() == ".npy":
-            with path.open("rb") as file:
-                values = np.lib.format.read_array(file, allow_pickle=False).astype(np.float64)
+            stored = np.lib.format.open_memmap(path, mode="r")  # refuses pickles and short files
+            if max(stored.shape, default=0) > _LARGEST_SIDE:
+                raise ValueError(f"is larger than {_LARGEST_SIDE} pixels")
+            values = np.array(stored, np.float64)
         else:
             with PillowImage.open(path) as picture:
                 if max(picture.size) > _LARGEST_SIDE:

@@ -145,6 +145,7 @@ def benchmark(
 
 def _print(result: Benchmark) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     rows = result.table()
@@ -164,5 +165,5 @@ def _print(result: Benchmark) -> None:
         ]
         if gains:
             values.append("–" if row["gain"] is None else f"{row['gain']:+z.2f}")
-        table.add_row(row["model"], *values)
+        table.add_row(escape(row["model"]), *values)
     Console().print(table)

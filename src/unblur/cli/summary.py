@@ -61,7 +61,9 @@ def summary(
         total = result.parameters + result.running_statistics
         console.print(f"with BatchNorm's running statistics, as Keras counts: {total:,}")
     if result.receptive_field:
-        console.print(f"receptive field: {result.receptive_field}×{result.receptive_field} pixels")
+        drafts = ", of each smaller size that it drafts as many" if model.draft else ""
+        side = result.receptive_field
+        console.print(f"receptive field: {side}×{side} pixels{drafts}")
     elif result.receptive_field is None and isinstance(model, RestorationModel):
         console.print("receptive field: the whole image")
     if separable:

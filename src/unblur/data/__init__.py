@@ -2,7 +2,7 @@
 
 from unblur.data.cache import ImageCache
 from unblur.data.check import Report, check_dataset
-from unblur.data.dataset import Dataset, Pair
+from unblur.data.dataset import Dataset, Pair, require_outside
 from unblur.data.errors import DataError
 from unblur.data.layouts import LAYOUTS, open_dataset, require_healthy
 from unblur.data.prepare import prepare, synthesize
@@ -58,6 +58,7 @@ __all__ = [
     "prepare",
     "read_split",
     "require_healthy",
+    "require_outside",
     "resized",
     "select_frames",
     "synthesize",

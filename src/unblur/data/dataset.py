@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from unblur.blur.steps import Record
+from unblur.data.errors import DataError
 from unblur.data.sources import ImageSource
 
 SUBSETS = ("train", "test", "val")  # what authors of data sets divide them into
@@ -32,6 +34,16 @@ class Pair:
     weight: float = 1.0
     kernel: str | None = None
     blur: tuple[Record, ...] = ()
+
+
+def require_outside(folder: Path, roots: Iterable[Path]) -> None:
+    """Raise DataError for a folder to write to that lies in one of the data sets at `roots`.
+
+    What is written there would be read as their images the next time.
+    """
+    for root in roots:
+        if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
+            raise DataError(f"{folder}: lies inside the data set {root}; write to another folder")
 
 
 @dataclass(frozen=True)

@@ -325,12 +325,12 @@ def read_sharp(root: Path) -> Found:
     stems = Counter(path.with_suffix("") for path in paths)
     pairs = []
     for path in paths:
-        # Of a.png and a.jpg both keep their extension.
-        bare = path.with_suffix("") if stems[path.with_suffix("")] == 1 else path
-        name = bare.relative_to(root).as_posix()
+        # Of a.png and a.jpg both keep their extension, but they show the same.
+        alone = path.with_suffix("").relative_to(root).as_posix()
+        name = alone if stems[path.with_suffix("")] == 1 else path.relative_to(root).as_posix()
         folder = path.parent
         is_frame = folder in padded and folder not in loose and len(widths[folder]) == 1
-        sequence = name.rsplit("/", 1)[0] if is_frame and folder != root else name
+        sequence = name.rsplit("/", 1)[0] if is_frame and folder != root else alone
         first = name.split("/")[0]
         subset = first if first in SUBSETS and "/" in name else ""
         pairs.append(Pair(name, sequence, FileSource(path), subset=subset))

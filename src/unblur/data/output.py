@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unblur import __version__
-from unblur.data.dataset import Dataset
+from unblur.data.dataset import Dataset, require_outside
 from unblur.data.errors import DataError
 from unblur.data.manifest import (
     ABOUT,
@@ -51,9 +51,7 @@ class OutputFolder:
         self.about = {"unblur": __version__, "data": source.spec, **about, **_fingerprint(source)}
         self._lock = threading.Lock()
         self.done: dict[str, Row] = {}
-        for root in source.roots:
-            if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
-                raise DataError(f"{folder}: lies inside the data set that it is made of")
+        require_outside(folder, source.roots)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._begin()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from unblur import __version__
 from unblur.blur import BlurError
-from unblur.data import DataError, Leak, leak_of
+from unblur.data import DataError, Leak, leak_of, require_outside
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.lpips import Lpips
 from unblur.evaluation.pictures import Shown, show
@@ -193,14 +193,16 @@ def evaluate(
     pictures: fill in each result's `shown`. report: called with the evaluation before metrics.json
         is written, so that it, too, is made when an interrupted evaluation goes on.
     The models take turns at each image, in changing order, so that their times are comparable.
-    Raises EvaluationError or ModelError before anything is restored; what fails later is in the
-    rows.
+    Raises DataError, EvaluationError or ModelError before anything is restored; what fails later
+    is in the rows, unless it is the folder that cannot be written.
     """
     protocol = protocol or Protocol()
     require_different([data.name for data in sets], "sets")
     for data in sets:
         if data.patches != protocol.patches:
             raise EvaluationError(f"{data.name}: open the set with the patches of the protocol")
+        if folder is not None:
+            require_outside(folder, data.roots)
     lpips = Lpips(lpips_weights) if "lpips" in metrics else None
     with ExitStack() as stack:
         restorers = [
@@ -208,7 +210,8 @@ def evaluate(
             for model in models
         ]
         require_different([restorer.about.label for restorer in restorers], "models")
-        log = _Log(folder, _signature(restorers, sets, protocol, metrics, lpips), overwrite)
+        signature = _signature(restorers, sets, protocol, metrics, lpips, save)
+        log = _Log(folder, signature, overwrite)
         stack.enter_context(log)
         results = [
             Result(each.about, data, protocol, [], _leak(each.about, data))
@@ -222,7 +225,7 @@ def evaluate(
             here = results[number * len(restorers) : (number + 1) * len(restorers)]
             for turn, case in enumerate(data.cases):
                 found = [log.row(each.about.label, data.name, case.name) for each in restorers]
-                if not all(found) or save:
+                if not all(found):
                     found = _case(
                         case, turn, restorers, protocol, metrics, lpips, found,
                         _saver(folder, data) if save else None,
@@ -242,12 +245,21 @@ def evaluate(
                 if progress:
                     progress(done, total)
     evaluation = Evaluation(protocol, tuple(metrics), results)
-    if report is not None:
-        report(evaluation)
-    if folder is not None:
-        _write(evaluation, folder)
-        log.forget()
+    with _writing(folder):
+        if report is not None:
+            report(evaluation)
+        if folder is not None:
+            _write(evaluation, folder)
+            log.forget()
     return evaluation
+
+
+@contextlib.contextmanager
+def _writing(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EvaluationError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 Saver = Callable[[str, str, Floats], None]
@@ -276,7 +288,7 @@ def _case(
     rows = list(found)
     for step in range(len(restorers)):
         index = (turn + step) % len(restorers)
-        if rows[index] is not None and save is None:
+        if rows[index] is not None:
             continue
         if restorers[index].needs_kernel and example.kernel is None:
             rows[index] = {**basis, "skipped": "its kernel is not known"}
@@ -349,8 +361,9 @@ def _signature(
     protocol: Protocol,
     metrics: Sequence[str],
     lpips: Lpips | None,
+    save: bool,
 ) -> str:
-    """Changes with everything that results depend on."""
+    """Changes with everything that results depend on, and with whether images are saved."""
     digest = hashlib.sha256()
     for data in sets:
         for case in data.cases:
@@ -367,6 +380,7 @@ def _signature(
         "sets": [{"name": data.name, **plain(data.spec)} for data in sets],
         "images": digest.hexdigest(),
         "lpips": None if lpips is None else lpips.fingerprint,
+        "save": save,
         "models": [
             [r.about.label, r.about.fingerprint, r.about.runtime, r.about.threads, r.about.best]
             for r in restorers
@@ -390,7 +404,7 @@ class _Log:
         self._signature = signature
         if folder is None or self._path is None:
             return
-        try:
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             finished = folder / METRICS_FILE
             if finished.exists() and not overwrite:
@@ -403,8 +417,6 @@ class _Log:
             with atomic_path(self._path) as temporary:
                 lines = [signature, *(json.dumps([*k, row]) for k, row in self._rows.items())]
                 temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise EvaluationError(f"{folder}: cannot be written ({error.strerror})") from error
 
     def _read(self) -> bool:
         """Whether the file is of the same evaluation; a line that was cut off is left out."""
@@ -432,8 +444,9 @@ class _Log:
 
     def add(self, model: str, data: str, row: Row | None) -> None:
         if self._file is not None and row is not None:
-            self._file.write(json.dumps([model, data, row["name"], row]) + "\n")
-            self._file.flush()
+            with _writing(self._path):
+                self._file.write(json.dumps([model, data, row["name"], row]) + "\n")
+                self._file.flush()
 
     def forget(self) -> None:
         if self._path is not None:

@@ -28,7 +28,7 @@ from unblur.evaluation.plots import Plot, colours, gain_against_input, histogram
 from unblur.evaluation.protocol import Protocol
 from unblur.evaluation.restorers import About
 from unblur.evaluation.statistics import DRAWS, compare
-from unblur.files import atomic_path, file_name
+from unblur.files import atomic_path, file_name, printable
 from unblur.hardware import processor
 
 REPORT_FILE = "report.html"
@@ -73,7 +73,7 @@ def write_report(evaluation: Evaluation, folder: Path, title: str = "unblur eval
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / REPORT_FILE
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(printable(page), encoding="utf-8")
     _write_pictures(evaluation, sets, front, folder)
     return path
 

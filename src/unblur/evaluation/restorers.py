@@ -68,7 +68,7 @@ class ModelSpec:
             return self.name
         path = Path(self.model)
         if path.parent.name == "checkpoints":  # of a run: experiments/NAME/TIME/checkpoints
-            return path.parents[2].name if len(path.parents) > 2 else path.stem
+            return path.absolute().parents[2].name or path.stem
         if self.restored:
             return path.resolve().name
         return path.stem if path.suffix else self.model
@@ -132,7 +132,10 @@ class FolderRestorer(Restorer):
         path = self._files.get(example.name)
         if path is None:
             raise EvaluationError(f"{self._root / example.name}: no such restored image")
-        return Restored(FileSource(path).load().astype(np.float32) / np.float32(255))
+        pixels = FileSource(path).photo().pixels
+        white = np.float32(np.iinfo(str(pixels.dtype)).max)
+        colours = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+        return Restored(colours.astype(np.float32) / white)
 
 
 class FunctionRestorer(Restorer):

@@ -120,7 +120,7 @@ class TestSet:
     """A set that is ready.
 
     problems: files that had to be left out, and why. patches: rows and columns that its images
-    are cut into.
+    are cut into. roots: the folders that they lie in.
     """
 
     __test__ = False  # pytest
@@ -130,6 +130,7 @@ class TestSet:
     cases: tuple[Case, ...]
     problems: tuple[str, ...] = ()
     patches: tuple[int, int] | None = None
+    roots: tuple[Path, ...] = ()
 
     @property
     def sequences(self) -> Counter[str]:
@@ -169,8 +170,8 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
     if not pairs:
         raise EvaluationError(f"{dataset.spec}: there are no images in it to evaluate on")
     cases = _cases(dataset, pairs, spec, degradation)
-    name = spec.name or _name(spec)
-    return TestSet(name, spec, tuple(_labelled(cases)), dataset.problems, patches)
+    name = printable(spec.name or _name(spec))
+    return TestSet(name, spec, tuple(_labelled(cases)), dataset.problems, patches, dataset.roots)
 
 
 def _degradation(blur: str | list[Any] | dict[str, Any], root: Path) -> Degradation:

@@ -5,6 +5,7 @@ Nothing is ever unpickled beyond tensors and plain values (`weights_only`).
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def save_checkpoint(
 
     training: what is known of how it was trained, plain values; see `read_training`.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -43,7 +45,10 @@ def save_checkpoint(
     if training is not None:
         metadata["training"] = json.dumps(training)
     with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata=metadata)
+        try:
+            save_file(weights, temporary, metadata=metadata)
+        except SafetensorError as error:  # of a full disk, too
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def load_checkpoint(path: Path) -> tuple[str, dict[str, Any], nn.Module]:

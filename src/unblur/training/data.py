@@ -41,11 +41,15 @@ from unblur.training.config import DataConfig, Stage
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a recipe's data settings lead to. split: None when validation has its own data."""
+    """What a recipe's data settings lead to.
+
+    split: None when validation has its own data. roots: the folders that all of it lies in.
+    """
 
     train: list[Pair]
     val: list[Pair]
     split: Split | None
+    roots: tuple[Path, ...] = ()
 
     @property
     def trained_on(self) -> Collection[str]:
@@ -72,19 +76,20 @@ def prepare_pairs(config: DataConfig) -> Prepared:
                 f"{other.spec}: {len(leak.sequences)} of its sequences, such as "
                 f"{min(leak.sequences)}, are also trained on; a validation on them says nothing"
             )
-        return Prepared(_patched(config, dataset), _patched(config, other), None)
+        roots = dataset.roots + other.roots
+        return Prepared(_patched(config, dataset), _patched(config, other), None, roots)
     settings = config.split
     if settings.file is not None:
         split = read_split(Path(settings.file).expanduser())
     elif settings.kind == "none":
         pairs = _patched(config, dataset)
-        return Prepared(pairs, pairs, None)
+        return Prepared(pairs, pairs, None, dataset.roots)
     else:
         split = make_split(
             dataset, settings.kind, settings.seed, settings.ratio, settings.by, settings.frames
         )
     train, val = (replace(dataset, pairs=tuple(split.part(dataset, p))) for p in ("train", "val"))
-    return Prepared(_patched(config, train), _patched(config, val), split)
+    return Prepared(_patched(config, train), _patched(config, val), split, dataset.roots)
 
 
 def _patched(config: DataConfig, dataset: Dataset) -> list[Pair]:

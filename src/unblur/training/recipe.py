@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
-from unblur.files import atomic_path
+from unblur.files import atomic_path, printable
 from unblur.models import RestorationModel, create_model
 from unblur.models.analysis import summarize
 from unblur.padding import padded_length
@@ -121,9 +121,14 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write every setting of a recipe, defaults included; `read_recipe` reads it back."""
+    """Write every setting of a recipe, defaults included; `read_recipe` reads it back.
+
+    Raises ConfigError for names that no recipe can hold.
+    """
+    text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+    if printable(text) != text:
+        raise ConfigError("recipes are UTF-8, and a path of its data is not; rename that folder")
     with atomic_path(path) as temporary:
-        text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ import platform
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 
 from unblur import __version__
-from unblur.data import DataError, write_split
+from unblur.data import DataError, leak_of, require_outside, write_split
 from unblur.files import write_json
 from unblur.hardware import processor
 from unblur.models import RestorationModel
@@ -266,6 +267,8 @@ def train(
         plan.module.begin_average()
     else:
         revived = None
+    if resume is None:
+        require_outside(Path(recipe.output).expanduser(), plan.pairs.roots)
     folder = resume or _new_folder(recipe)
     if checkpoint is not None:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -286,29 +289,49 @@ def train(
     trainer = _trainer(recipe, folder, metrics, checkpoints, is_first)
     if is_first:
         _begin(folder, recipe, plan)
-    began = time.monotonic()
     try:
         with console:
             if is_first:
                 console.say(f"run: {folder}")
+                _warn_of_leak(plan)
                 if revived is not None:
                     console.say(revived)
             _fit(trainer, plan.module, data, checkpoint)
     finally:
         os.environ.pop(_SHARED_FOLDER, None)
     if trainer.is_global_zero:
-        summary = _summary(plan, metrics, checkpoints, trainer, time.monotonic() - began)
+        summary = _summary(plan, metrics, checkpoints, trainer)
         write_json(folder / SUMMARY_FILE, summary)
     return folder
+
+
+def _warn_of_leak(plan: Plan) -> None:
+    """Where the weights that a training begins with have seen what validates it."""
+    leak = leak_of(Counter(pair.sequence for pair in plan.pairs.val), plan.before or [])
+    if leak.sequences:
+        print(
+            f"warning: the weights that this begins with were trained on {leak.images} of "
+            f"{leak.val_images} validation images, such as {min(leak.sequences)}; validation will "
+            "look better than it is",
+            file=sys.stderr,
+        )
 
 
 def _check_resumed(folder: Path, plan: Plan, content: dict[str, Any]) -> None:
     """Raise TrainingError for a run that has nothing to go on with, or other data than it had."""
     settings = plan.recipe.trainer
     most = math.inf if settings.max_steps is None else settings.max_steps
-    if content["progress"][0] >= settings.max_epochs or content["optimizer_steps"] >= most:
+    longest = math.inf if settings.max_minutes is None else settings.max_minutes
+    timers = [state for name, state in content["callbacks"].items() if name.startswith("Timer")]
+    minutes = max((timer["time_elapsed"]["train"] / 60 for timer in timers), default=0)
+    if (
+        content["progress"][0] >= settings.max_epochs
+        or content["optimizer_steps"] >= most
+        or minutes >= longest
+    ):
         raise TrainingError(
-            f"{folder}: has finished its training; raise trainer.max_epochs or max_steps"
+            f"{folder}: has finished its training; raise trainer.max_epochs, max_steps or "
+            "max_minutes"
         )
     if content.get("data", plan.pairs.digest) != plan.pairs.digest:
         raise TrainingError(
@@ -565,7 +588,7 @@ def environment() -> dict[str, Any]:
 
 
 def _summary(
-    plan: Plan, metrics: Metrics, checkpoints: Checkpoints, trainer: pl.Trainer, seconds: float
+    plan: Plan, metrics: Metrics, checkpoints: Checkpoints, trainer: pl.Trainer
 ) -> dict[str, Any]:
     validations = [row for row in metrics.rows if "val/psnr" in row]
     losses = [row["train/loss"] for row in metrics.rows if "train/loss" in row]
@@ -577,7 +600,7 @@ def _summary(
         "parameters": count_parameters(plan.network),
         "steps": module.optimizer_steps,
         "epochs": trainer.current_epoch,
-        "seconds": round(seconds, 1),
+        "seconds": round(checkpoints.trained_seconds, 1),
         "hardware": environment()["gpus"] or environment()["cpu"],
         "train_images": len(plan.pairs.train),
         "val_images": len(plan.pairs.val),

@@ -18,10 +18,10 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from unblur.data import DataError, Samples, find_leak, read_split
+from unblur.data import DataError, Samples, leak_of, read_split
 from unblur.files import atomic_path, make_folder, write_json, write_table
 from unblur.models import RestorationModel
-from unblur.models.checkpoint import load_checkpoint
+from unblur.models.checkpoint import load_checkpoint, read_training
 from unblur.registry import ConfigError, unknown
 from unblur.training.config import Recipe
 from unblur.training.data import RestorationData
@@ -80,10 +80,12 @@ def _check_choice(path: Path, name: str, choice: object) -> None:
     match choice:
         case [_, *_]:
             return
-        case {"low": int() | float() as low, "high": int() | float() as high} if low < high:
-            return
-        case {"log": [int() | float() as low, int() | float() as high]} if 0 < low < high:
-            return
+        case {"low": int() | float() as low, "high": int() | float() as high, **more}:
+            if low < high and not more:
+                return
+        case {"log": [int() | float() as low, int() | float() as high], **more}:
+            if 0 < low < high and not more:
+                return
     raise ConfigError(
         f"{path}: {name}: expected a list of values, or {{low: a, high: b}} or {{log: [a, b]}} "
         "with a < b"
@@ -318,13 +320,17 @@ def seed_study(recipe: Recipe, seeds: Sequence[int]) -> Path:
         samples = _validation(recipe, judge)
         split = read_split(judged / "split.json")
         for seed, folder in folders.items():
-            leak = find_leak(split, read_split(folder / "split.json"))
-            after, before = _psnr(folder / "checkpoints" / "best.safetensors", samples)
+            best = folder / "checkpoints" / "best.safetensors"
+            # Also of what the weights that it began with had seen; None if that is unknown.
+            seen = read_training(best)["trained_on"]
+            leak = None if seen is None else leak_of(split.val, seen)
+            after, before = _psnr(best, samples)
             rows.append({
                 "model": seed, "validation": judge, "psnr_input": before, "psnr": after,
                 "gain": after - before, "images": len(samples),
-                "leaked_sequences": len(leak.sequences), "leaked_images": leak.images,
-                "val_sequences": leak.val_sequences,
+                "leaked_sequences": None if leak is None else len(leak.sequences),
+                "leaked_images": None if leak is None else leak.images,
+                "val_sequences": len(split.val),
             })  # fmt: skip
     _write_cross(base, rows)
     return base
@@ -367,7 +373,7 @@ def _write_cross(folder: Path, rows: list[dict[str, Any]]) -> None:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        seen = "–"
+        seen = "unknown" if row["leaked_images"] is None else "–"
         if row["leaked_images"]:
             seen = (
                 f"LEAK: {row['leaked_sequences']} of {row['val_sequences']} sequences, "
