@@ -351,6 +351,31 @@ def test_names_that_are_no_text(tmp_path: Path, scene: np.ndarray) -> None:
     assert [row["status"] for row in manifest(results)] == ["failed", "ok"]
 
 
+def test_linked_folders_are_not_entered(tmp_path: Path, scene: np.ndarray) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.fromarray(scene[:64, :64]).save(source / "a.png")
+    (source / "round").symlink_to(source)
+    (source / "linked.png").symlink_to(source / "a.png")
+    assert list(Place(str(source)).photos()) == ["a.png", "linked.png"]
+
+
+def test_a_full_destination(tmp_path: Path, scene: np.ndarray) -> None:
+    resource = pytest.importorskip("resource")
+    (tmp_path / "source").mkdir()
+    Image.fromarray(scene[:64, :64]).save(tmp_path / "source" / "a.png")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # of processes that it starts, too
+    try:
+        result = unblur(tmp_path / "source", tmp_path / "results", "--workers", "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert result.exit_code == 2
+    assert "results: cannot be written" in result.output
+    assert "run it again to go on" in result.output
+    assert unblur(tmp_path / "source", tmp_path / "results", "--workers", "1").exit_code == 0
+
+
 def test_settings_are_those_of_results(tmp_path: Path, scene: np.ndarray) -> None:
     source, results = tmp_path / "source", tmp_path / "results"
     source.mkdir()

@@ -20,6 +20,7 @@ from tests.conftest import SCENE
 from unblur.imaging import (
     ImageError,
     Photo,
+    check_photo,
     encode_photo,
     parse_format,
     probe_size,
@@ -202,6 +203,20 @@ def test_pages_without_end_are_not_counted() -> None:
     with pytest.raises(ImageError, match="holds several pages"):
         read_photo(content)
     assert time.perf_counter() - began < 2  # all of them take ten
+
+
+def test_passes_without_end_are_not_made() -> None:
+    """Each scan of a progressive JPEG passes over all pixels, though it may hold nothing."""
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    place = data.rindex(b"\xff\xda")
+    scan = data[place:-2]
+    assert read_photo(data[:-2] + 100 * scan + data[-2:]).width == 64
+    with pytest.raises(ImageError, match="built to take long"):
+        read_photo(data[:-2] + 1000 * scan + data[-2:])
+    with pytest.raises(ImageError, match="built to take long"):
+        check_photo(io.BytesIO(data[:-2] + 1000 * scan + data[-2:]))
 
 
 def test_the_longest_legal_names_can_be_written(tmp_path: Path) -> None:

@@ -276,6 +276,62 @@ def test_the_colours_that_a_heic_names_are_kept(scene: np.ndarray) -> None:
     assert read_photo(encode_photo(photo)).metadata.cicp == (12, 13)
 
 
+def test_the_colours_that_an_avif_names_are_kept(scene: np.ndarray) -> None:
+    photo = read_photo(named_by_nclx(scene, "AVIF", 12, 13))
+    assert read_photo(encode_photo(photo)).metadata.cicp == (12, 13)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "tif", "webp"])
+def test_formats_that_name_no_colours_have_a_profile_of_them(
+    scene: np.ndarray, extension: str
+) -> None:
+    """Display P3 stays what it is: a colour management shows the same through the profile."""
+    photo = read_photo(named_by_nclx(scene, "AVIF", 12, 13))
+    data = encode_photo(photo, parse_format(extension))
+    profile = read_photo(data).metadata.icc_profile
+    assert profile is not None
+    colour = Image.new("RGB", (1, 1), (200, 100, 50))
+    srgb = ImageCms.createProfile("sRGB")
+    shown = ImageCms.profileToProfile(colour, io.BytesIO(profile), srgb)
+    # By the definition of both: P3's primaries in sRGB's, and sRGB's curve for both.
+    assert shown.getpixel((0, 0)) == (215, 93, 31)  # type: ignore[union-attr]
+    unknown = Photo(scene[:8, :8], metadata=Metadata(cicp=(22, 13)))
+    assert read_photo(encode_photo(unknown, parse_format("jpg"))).metadata.icc_profile is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_channels_of_unknown_use_are_no_transparency(dtype: type) -> None:
+    pyvips = pytest.importorskip("pyvips")
+    pixels = np.full((40, 60, 4), np.iinfo(dtype).max // 3, dtype)
+    pixels[:20, :, 3] = 0
+    kind = "rgb16" if dtype is np.uint16 else "srgb"
+    image = pyvips.Image.new_from_array(pixels, interpretation=kind)
+    data = bytearray(image.tiffsave_buffer())
+    start = struct.unpack_from("<I", data, 4)[0]
+    for index in range(struct.unpack_from("<H", data, start)[0]):
+        place = start + 2 + 12 * index
+        if struct.unpack_from("<H", data, place)[0] == 338:  # ExtraSamples
+            struct.pack_into("<H", data, place + 8, 0)
+    photo = read_photo(bytes(data))
+    assert photo.alpha is None
+    assert np.array_equal(photo.pixels, pixels[:, :, :3])
+
+
+def test_transparency_of_bmp(scene: np.ndarray) -> None:
+    pixels = scene[:30, :41]
+    alpha = np.linspace(0, 255, pixels[:, :, 0].size).astype(np.uint8).reshape(30, 41)
+    photo = Photo(pixels, alpha, format="BMP", metadata=Metadata(dpi=(300.0, 300.0)))
+    again = read_photo(encode_photo(photo))
+    assert np.array_equal(again.pixels, pixels)
+    assert again.alpha is not None
+    assert np.array_equal(again.alpha, alpha)
+    assert again.metadata.dpi == pytest.approx((300, 300), abs=0.1)
+    # Of writers that know of no transparency all of it is 0.
+    bare = read_photo(encode_photo(Photo(pixels, np.zeros_like(alpha), format="BMP")))
+    assert bare.alpha is None
+    assert np.array_equal(bare.pixels, pixels)
+
+
 @pytest.mark.parametrize("quality", [94, 100])
 def test_progressive_jpegs_of_much_detail_are_written(quality: int) -> None:
     grain = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)

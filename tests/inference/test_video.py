@@ -501,6 +501,11 @@ def test_names_of_clips(clip: Maker, small: Deblurrer, tmp_path: Path) -> None:
         made = odd.with_name(f"m{name[1:]}")
         assert restore_video(odd, made, small).frames == 2
         path = odd
+    latin = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    with pytest.raises(ImageError, match=r"caf.*its name is not UTF-8"):
+        restore_video(latin, tmp_path / "o.mp4", small)
+    with pytest.raises(ImageError, match=r"caf.*its name is not UTF-8"):
+        restore_video(path, latin, small)
     playlist = tmp_path / "list.mp4"
     playlist.write_text("ffconcat version 1.0\nfile 12.mp4\n")
     with pytest.raises(ImageError, match="is not a clip"):
@@ -533,6 +538,88 @@ def test_frames_that_are_shown_for_long_are_not_missing(clip: Maker) -> None:
     result = unblur(path, "--strength", "0")
     assert result.exit_code == 0, result.output
     assert "missing" not in result.output
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+def test_the_last_frame_is_shown_for_as_long(
+    tmp_path: Path, scene: np.ndarray, extension: str
+) -> None:
+    """As of slides, or of a recording that ends on a still."""
+    longer, made = tmp_path / f"longer.{extension}", tmp_path / f"made.{extension}"
+    with av.open(str(longer), "w") as container:
+        video = container.add_stream("libx264", rate=10, options={"bf": "0"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.codec_context.time_base = video.time_base = Fraction(1, 1000)
+        encoded = []
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(scene[index : 64 + index, :96], format="rgb24")
+            frame.pts, frame.time_base = 100 * index, Fraction(1, 1000)
+            encoded += video.encode(frame)
+        encoded += video.encode(None)
+        for packet in encoded:
+            packet.duration = 3000 if packet is encoded[-1] else 100
+            container.mux(packet)
+    assert unblur(longer, "-o", made, "--strength", "0").exit_code == 0
+    seconds = []
+    for each in (longer, made):
+        with av.open(str(each)) as container:
+            seconds.append(container.duration / 1e6)
+    assert seconds[0] > 3
+    assert seconds[1] == pytest.approx(seconds[0], abs=0.05)
+    assert unblur(longer, "-o", tmp_path / f"part.{extension}", "--duration", "1").exit_code == 0
+    with av.open(str(tmp_path / f"part.{extension}")) as part:
+        assert part.duration / 1e6 == pytest.approx(1, abs=0.05)
+
+
+def test_iphones_clips_stay_theirs(tmp_path: Path, scene: np.ndarray) -> None:
+    """Their tag, which Apple's players ask for, and what they say of place and time."""
+    path, made = tmp_path / "a.mov", tmp_path / "b.mov"
+    tags = {"com.apple.quicktime.make": "Apple", "title": "a walk"}
+    options = {"movflags": "use_metadata_tags"}
+    with av.open(str(path), "w", container_options=options) as container:
+        container.metadata.update(tags)
+        video = container.add_stream("libx265", rate=10, options={"x265-params": "log-level=none"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.codec_context.codec_tag = "hvc1"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(scene[index : 64 + index, :96], format="rgb24")
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    assert unblur(path, "-o", made, "--strength", "0").exit_code == 0
+    with av.open(str(made)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+        assert tags.items() <= container.metadata.items()
+
+
+def test_covers_and_what_streams_are_for_are_kept(clip: Maker, scene: np.ndarray) -> None:
+    path = clip("plain.mp4", frames=3)
+    marked, made = path.with_name("marked.mp4"), path.with_name("made.mp4")
+    cover = av.CodecContext.create("png", "w")
+    cover.width, cover.height, cover.pix_fmt = 64, 48, "rgb24"
+    cover.time_base = Fraction(1, 25)
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(scene[:48, :64]), format="rgb24")
+    kinds = av.stream.Disposition
+    with av.open(str(path)) as origin, av.open(str(marked), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in origin.streams}
+        streams[origin.streams.audio[0].index].disposition = kinds.comment
+        drawn = target.add_stream("png")
+        drawn.width, drawn.height, drawn.pix_fmt = 64, 48, "rgb24"
+        drawn.disposition = kinds.attached_pic
+        for packet in drawn.encode(picture):
+            packet.pts = packet.dts = 0
+            target.mux(packet)
+        for packet in origin.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    assert unblur(marked, "-o", made, "--strength", "0").exit_code == 0
+    told = []
+    for each in (marked, made):
+        with av.open(str(each)) as container:
+            told.append(sorted((s.type, int(s.disposition)) for s in container.streams))
+            cover_ = next(s for s in container.streams.video if s.disposition & kinds.attached_pic)
+            told.append(next(bytes(p) for p in container.demux(cover_) if p.size))
+    assert told[:2] == told[2:]
 
 
 def test_frames_that_a_cut_hides_are_not_missing(clip: Maker, tmp_path: Path) -> None:

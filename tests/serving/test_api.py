@@ -399,6 +399,30 @@ def test_results_are_whole_however_many_fetch_them(live: Callable[..., int], pho
         assert len(set(pool.map(fetch, range(90)))) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells of memory otherwise")
+def test_readers_of_results_hold_no_copies(process: Started, large: bytes) -> None:
+    """However large a result is, and however many there are who do not take it."""
+    server, address = process()
+    home = f"{address}/v1/jobs"
+    name = httpx.post(f"{home}?strength=0&format=bmp", content=large).json()["id"]
+    while httpx.get(f"{home}/{name}").json()["state"] != "done":
+        time.sleep(0.02)
+
+    def resident() -> int:
+        text = Path(f"/proc/{server.pid}/status").read_text()
+        return 1024 * int(next(x for x in text.splitlines() if x.startswith("VmRSS:")).split()[1])
+
+    size, before = len(httpx.get(f"{home}/{name}/result").content), resident()
+    ask = f"GET /v1/jobs/{name}/result HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            port = int(address.rpartition(":")[2])
+            deaf = stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            deaf.sendall(ask)
+        time.sleep(1)
+        assert resident() - before < 4 * size
+
+
 def test_silent_connections_are_ended(app: Callable[..., FastAPI]) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app(), http=impatient(0.3), log_level="error")

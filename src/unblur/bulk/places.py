@@ -6,12 +6,13 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyarrow import fs as arrow
 
 from unblur.bulk.errors import BulkError
+from unblur.files import printable
 from unblur.imaging import PHOTO_EXTENSIONS
 
 OWN_FOLDER = "_unblur"  # in a destination: settings and manifest, no photos
@@ -29,6 +30,8 @@ class Place:
     def _open(self) -> tuple[Any, str]:
         try:
             if "://" not in self.address:
+                if printable(self.address) != self.address:
+                    raise ValueError("its name is not UTF-8; rename it")
                 return arrow.LocalFileSystem(), os.path.abspath(self.address)
             try:
                 return arrow.FileSystem.from_uri(self.address)
@@ -38,7 +41,8 @@ class Place:
                 system, path = fsspec.core.url_to_fs(self.address)
                 return arrow.PyFileSystem(arrow.FSSpecHandler(system)), path
         except (OSError, ValueError, ImportError) as error:
-            raise BulkError(f"{self.address}: cannot be opened ({_said(error)})") from error
+            name = printable(self.address)
+            raise BulkError(f"{name}: cannot be opened ({_said(error)})") from error
 
     @property
     def identity(self) -> str:
@@ -61,12 +65,16 @@ class Place:
         if system.get_file_info(base).type == arrow.FileType.File:
             raise BulkError(f"{self.address}: is a file; name the folder that it lies in")
         try:
-            selector = arrow.FileSelector(base, allow_not_found=missing_ok, recursive=True)
-            found = system.get_file_info(selector)
-        except (OSError, NotADirectoryError) as error:
+            if isinstance(system, arrow.LocalFileSystem):
+                names = [] if missing_ok and not Path(base).exists() else list(_below(base))
+            else:
+                selector = arrow.FileSelector(base, allow_not_found=missing_ok, recursive=True)
+                found = system.get_file_info(selector)
+                files = (info for info in found if info.type == arrow.FileType.File)
+                names = [info.path[len(base) :].lstrip("/") for info in files]
+        except OSError as error:
             raise BulkError(f"{self.address}: cannot be listed ({_said(error)})") from error
-        files = (info for info in found if info.type == arrow.FileType.File)
-        for name in sorted(_path(info)[len(base) :].lstrip("/") for info in files):
+        for name in sorted(names):
             path = PurePosixPath(name)
             if path.suffix.lower() not in PHOTO_EXTENSIONS:
                 continue
@@ -115,11 +123,17 @@ class Place:
         return bool(system.get_file_info(f"{base}/{name}").type == arrow.FileType.File)
 
 
-def _path(info: Any) -> str:
-    try:
-        return str(info.path)
-    except UnicodeDecodeError as error:
-        return os.fsdecode(error.object)
+def _below(folder: str) -> Iterator[str]:
+    """The files below a folder of this machine. Linked folders are not entered: they may lead
+    round in circles. Raises OSError."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        for path in (Path(place, name) for name in names):
+            if path.is_file():
+                yield path.relative_to(folder).as_posix()
 
 
 def _said(error: Exception) -> str:

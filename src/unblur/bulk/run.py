@@ -165,6 +165,18 @@ def run_bulk(
     """
     if engine not in ENGINES:
         raise BulkError(f"unknown engine '{engine}': choose one of {', '.join(ENGINES)}")
+    try:
+        return _run(plan, engine, workers, address, progress)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BulkError(
+            f"{plan.destination}: cannot be written ({reason}); run it again to go on"
+        ) from error
+
+
+def _run(
+    plan: Plan, engine: str, workers: int | None, address: str | None, progress: Progress | None
+) -> Totals:
     count, done = len(plan.names), 0
     start = _local if engine == "local" else _ray
     # Photos whose batch never came back are tried once more, each alone, so that one that brings
@@ -215,6 +227,9 @@ def _local(
                     over = not broken
                     break
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:  # the destination is full, or gone
+                    if isinstance(error := future.exception(), OSError):
+                        raise error
                 yield from (future.result() for future in finished if not future.exception())
                 if any(future.exception() for future in finished):
                     # All others of the pool end with it, too, now or never.

@@ -33,7 +33,7 @@ FORMATS = {
         Format("TIFF", (".tif", ".tiff"), alpha=True, sixteen_bit=True),
         Format("WEBP", (".webp",), alpha=True, grey=False, quality=95, largest_side=16383),
         Format("AVIF", (".avif",), alpha=True, grey=False, quality=90, largest_side=65535),
-        Format("BMP", (".bmp", ".dib")),
+        Format("BMP", (".bmp", ".dib"), alpha=True),
         Format("HEIF", (".heic", ".heif"), alpha=True, grey=False, quality=90),
     )
 }

@@ -21,6 +21,7 @@ DEFAULT_MAX_PIXELS = 170_000_000  # just below the size at which Pillow suspects
 _SAME_CONTAINER = {"MPO": "JPEG"}
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B"}
+_MOST_SCANS = 500  # of a JPEG; progressive ones have about ten
 
 
 def read_photo(
@@ -78,11 +79,13 @@ def check_photo(
     Raises ImageError as `read_photo` does, but for damage that only decoding finds.
     """
     with _open(file, name, None) as image:
-        format_ = _checked(image, None, name, max_pixels)
+        format_ = _checked(image, file, None, name, max_pixels)
         return format_, *image.size
 
 
-def _checked(image: Image.Image, path: Path | None, name: str, max_pixels: int) -> str:
+def _checked(
+    image: Image.Image, file: BinaryIO, path: Path | None, name: str, max_pixels: int
+) -> str:
     """The format of what may be decoded."""
     format_ = _SAME_CONTAINER.get(image.format or "", image.format or "")
     _check_label(format_, path, name)
@@ -92,12 +95,23 @@ def _checked(image: Image.Image, path: Path | None, name: str, max_pixels: int) 
             f"{name}: {width}×{height} pixels are more than the limit of "
             f"{max_pixels / 1e6:g} MP; raise --max-pixels if this is meant"
         )
+    if format_ == "JPEG" and _scans(file) > _MOST_SCANS:
+        raise ImageError(f"{name}: is built to take long to decode; it is not opened")
     return format_
+
+
+def _scans(file: BinaryIO) -> int:
+    """How many passes over all pixels a JPEG asks for, at most; each costs as much as a photo."""
+    place = file.tell()
+    file.seek(0)
+    count = file.read().count(b"\xff\xda")
+    file.seek(place)
+    return count
 
 
 def _read(file: BinaryIO, name: str, path: Path | None, max_pixels: int) -> Photo:
     with _open(file, name, path) as image:
-        format_ = _checked(image, path, name, max_pixels)
+        format_ = _checked(image, file, path, name, max_pixels)
         width, height = image.size
         try:
             _check_single(image, format_, name)
@@ -108,6 +122,8 @@ def _read(file: BinaryIO, name: str, path: Path | None, max_pixels: int) -> Phot
                 turn = orientation = orientation_of(image)
                 metadata = metadata_of(image, file)
                 pixels, alpha = _decode_sixteen_bit(file, format_)
+                if format_ == "TIFF" and image.tag_v2.get(338, (0,))[0] == 0:  # type: ignore[attr-defined]
+                    alpha = None  # a channel of unknown use, such as a selection
             else:
                 before = orientation_of(image)
                 image.load()  # TIFF is turned upright by this
@@ -115,6 +131,8 @@ def _read(file: BinaryIO, name: str, path: Path | None, max_pixels: int) -> Phot
                 orientation = before if format_ == "TIFF" else turn
                 converted, metadata = _to_supported_mode(image, metadata_of(image, file), name)
                 pixels, alpha = _split_alpha(np.asarray(converted))
+                if format_ == "BMP" and alpha is not None and not alpha.any():
+                    alpha = None  # programs that know of none leave its bytes at 0
                 del converted
             if metadata.cicp:
                 require_sdr(metadata.cicp[1], name)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.files import printable
 from unblur.imaging.errors import ImageError
 from unblur.imaging.fields import WholeFrames
 from unblur.imaging.metadata import require_sdr
@@ -52,6 +53,7 @@ _READ_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,nut,ogg,gxf,mxf"
 )
 _SOUND_OF_MPEGTS = {"aac", "ac3", "eac3", "mp2", "mp3", "opus", "dca"}
+_QUICKTIME = {"mp4", "mov"}
 _SEGMENT_FORMAT = "nut"  # keeps any time base exactly
 
 Pixels = NDArray[Any]
@@ -98,6 +100,12 @@ def require_av(name: str) -> Any:
     return av
 
 
+def require_text(path: Path) -> None:
+    """Raise ImageError for a name that FFmpeg cannot be told."""
+    if printable(str(path)) != str(path):
+        raise ImageError(f"{printable(str(path))}: its name is not UTF-8; rename it")
+
+
 def _open(av: Any, path: Path) -> Any:
     """A clip, by its name alone: never a playlist, nor anything that a colon in it could mean."""
     options = {"protocol_whitelist": "file", "format_whitelist": _READ_FORMATS}
@@ -113,6 +121,7 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, max_pixels: int) -> None:
+        require_text(path)
         self._av = require_av(str(path))
         self.path, self.damaged = path, 0
         self.reached: int | None = None
@@ -141,9 +150,8 @@ class VideoReader:
             raise
 
     def _main_stream(self, container: Any | None = None) -> Any:
-        pictures = self._av.stream.Disposition.attached_pic
         for stream in (container or self._container).streams.video:
-            if not stream.disposition & pictures:  # a cover is no video
+            if not _is_cover(stream):
                 return stream
         raise ImageError(f"{self.path}: holds no video")
 
@@ -448,15 +456,22 @@ def join_segments(
     extension: str,
     first: int | None,
     last: float,
+    shown: int,
 ) -> None:
     """Put segments and the other streams of a source together, as clips with an extension are.
 
     first: what becomes the beginning of the clip, None for all of it, with the times it had.
+    shown: for how long the last frame is, 0 if that is unknown.
     """
     av = require_av(str(output))
     with (
         _open(av, source.path) as origin,
-        av.open(f"file:{output}", "w", format=_container(extension)) as target,
+        av.open(
+            f"file:{output}",
+            "w",
+            format=_container(extension),
+            container_options=_keeping(origin.metadata, extension),
+        ) as target,
         _open(av, segments[0]) as opened,
     ):
         target.metadata.update(origin.metadata)
@@ -470,6 +485,8 @@ def join_segments(
                     opened.streams.video[0],
                     **source.colours_as(opened.streams.video[0].codec_context.pix_fmt or ""),
                 )
+                if video.codec.canonical_name == "hevc" and _container(extension) in _QUICKTIME:
+                    video.codec_context.codec_tag = "hvc1"  # Apple's players take no other
                 made = video
             else:
                 made = _taken_over(target, stream, source.path, extension)
@@ -478,8 +495,8 @@ def join_segments(
             made.metadata.update(
                 {k: v for k, v in stream.metadata.items() if k.lower() not in _OF_THE_OLD_STREAM}
             )
+            made.disposition = stream.disposition
             streams[stream.index] = made
-        video.disposition = source.stream.disposition
         if _container(extension) == "avi" and source.stream.average_rate:
             video.time_base = 1 / source.stream.average_rate  # AVI has a rate and no times
         if rotation := source.info.rotation:
@@ -487,7 +504,8 @@ def join_segments(
         target.set_chapters(_chapters_within(origin.chapters(), begin, end))
         others = [s for s in origin.streams if streams.get(s.index, video) is not video]
         copied = _copied(origin, others, begin, end) if others else iter(())
-        packets = heapq.merge(_of_segments(av, segments), copied, key=lambda item: item[0])
+        own = _of_segments(av, segments, shown * base)
+        packets = heapq.merge(own, copied, key=lambda item: item[0])
         for _, index, packet in packets:
             made = streams[source.stream.index if index is None else index]
             if first is not None:
@@ -496,6 +514,14 @@ def join_segments(
                 packet.dts = packet.dts - shift
             packet.stream = made
             target.mux(packet)
+
+
+def _keeping(tags: dict[str, str], extension: str) -> dict[str, str]:
+    """The options that have a container hold these tags: QuickTime's have a place of their own,
+    which those of others are not read from by all players."""
+    if _container(extension) in _QUICKTIME and any(tag.startswith("com.") for tag in tags):
+        return {"movflags": "use_metadata_tags"}
+    return {}
 
 
 def _chapters_within(
@@ -539,26 +565,48 @@ def _taken_over(target: Any, stream: Any, path: Path, extension: str) -> Any:
         ) from None
 
 
-def _of_segments(av: Any, segments: Iterable[Path]) -> Iterator[tuple[Fraction, None, Any]]:
+def _of_segments(
+    av: Any, segments: Iterable[Path], shown: Fraction
+) -> Iterator[tuple[Fraction, None, Any]]:
+    """Each frame is shown until the next one is: segments keep times, but not for how long."""
+    before = None
     for path in segments:
         with _open(av, path) as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
-                if packet.dts is not None:
-                    yield packet.dts * packet.time_base, None, packet
+                if packet.dts is None:
+                    continue
+                if before is not None:
+                    before.duration = packet.pts - before.pts
+                    yield before.dts * before.time_base, None, before
+                before = packet
+    if before is not None:
+        before.duration = round(shown / before.time_base) or before.duration
+        yield before.dts * before.time_base, None, before
 
 
 def _copied(
     origin: Any, streams: list[Any], begin: Fraction | float, end: Fraction | float
 ) -> Iterator[tuple[Fraction, int, Any]]:
-    if begin > 0:
-        origin.seek(int(begin * 1_000_000), any_frame=True, backward=True)
+    start = Fraction(max(begin, 0))
+    if start:
+        origin.seek(int(start * 1_000_000), any_frame=True, backward=True)
     for packet in origin.demux(streams):
+        if packet.dts is None and packet.size and _is_cover(packet.stream):
+            packet.pts = packet.dts = round(start / packet.time_base)
+            yield start, packet.stream.index, packet
+            continue
         if packet.dts is None:
             continue
         when = packet.dts * packet.time_base
         if when >= begin and when < end:
             yield when, packet.stream.index, packet
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a stream is one picture, of what the clip is of."""
+    kind = stream.disposition
+    return stream.type == "video" and bool(kind & type(kind).attached_pic)
 
 
 def _add_encoder(

@@ -30,6 +30,7 @@ from unblur.imaging.exif import (
 from unblur.imaging.formats import Format, format_of, output_format, parse_format
 from unblur.imaging.metadata import LAYOUT_TAGS, XMP_TAG, Metadata
 from unblur.imaging.photo import Photo, Pixels, to_eight_bit
+from unblur.imaging.profiles import named_profile
 from unblur.imaging.reading import register_heif
 
 _RESOLUTION = (282, 283, 296)  # TIFF's XResolution, YResolution, ResolutionUnit
@@ -71,6 +72,8 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if format_.name == "TIFF" or pixels.dtype == np.uint16:
         return _encode_with_vips(photo, pixels, alpha, format_)
+    if format_.name == "BMP" and alpha is not None:
+        return _bmp_with_alpha(pixels, alpha, photo.metadata.dpi or (0, 0))
     buffer = io.BytesIO()
     image = _to_pillow(pixels, alpha)
     options = _save_options(photo, format_, quality)
@@ -82,6 +85,8 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
         # Pillow has too small a buffer for progressive JPEGs of much detail.
         buffer = io.BytesIO()
         image.save(buffer, format_.name, **options | {"progressive": False})
+    if format_.name == "AVIF" and photo.metadata.cicp and "icc_profile" not in options:
+        return _with_avif_colours(buffer.getvalue(), photo.metadata.cicp)
     return buffer.getvalue()
 
 
@@ -113,12 +118,40 @@ def _to_pillow(pixels: Pixels, alpha: Pixels | None) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(_joined(pixels, alpha)))
 
 
+def _bmp_with_alpha(pixels: Pixels, alpha: Pixels, dpi: tuple[float, float]) -> bytes:
+    """A BMP whose header says what its fourth channel is, which Pillow's does not."""
+    height, width = alpha.shape
+    colours = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    rows = np.dstack([colours[:, :, ::-1], alpha])[::-1].tobytes()
+    per_metre = [round(value / 0.0254) for value in dpi]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), *per_metre, 0, 0)
+    header += struct.pack("<4I", *masks) + b"BGRs" + bytes(48)  # of sRGB
+    start = 14 + len(header)
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + rows
+
+
+def _with_avif_colours(data: bytes, cicp: tuple[int, int]) -> bytes:
+    """An AVIF file that names the primaries and the transfer of its photo; Pillow writes sRGB's."""
+    before, box, rest = data.partition(b"colrnclx")
+    return before + box + struct.pack(">2H", *cicp) + rest[4:] if box else data
+
+
+def _profile(photo: Photo, format_: Format, grey: bool) -> bytes | None:
+    """Its own, or one for the colours that it names, where a format can name none."""
+    metadata = photo.metadata
+    profile = metadata.profile_for(grey)
+    if profile or not metadata.cicp or grey or format_.name in ("PNG", "HEIF", "AVIF", "BMP"):
+        return profile
+    return named_profile(metadata.cicp)
+
+
 def _save_options(photo: Photo, format_: Format, quality: int | None) -> dict[str, Any]:
     metadata = photo.metadata
     options: dict[str, Any] = {}
     if format_.quality is not None:
         options["quality"] = quality if quality is not None else format_.quality
-    if profile := metadata.profile_for(grey=photo.is_grey and format_.grey):
+    if profile := _profile(photo, format_, photo.is_grey and format_.grey):
         options["icc_profile"] = profile
     if metadata.exif and format_.name != "BMP" and not _too_long(metadata.exif, format_, 65_533):
         # Pillow would take AVIF's orientation out of the block by encoding that anew.
@@ -182,7 +215,7 @@ def _encode_with_vips(photo: Photo, pixels: Pixels, alpha: Pixels | None, format
     image = pyvips.Image.new_from_array(
         np.ascontiguousarray(_joined(pixels, alpha)), interpretation=spaces[grey, pixels.dtype]
     )
-    if profile := photo.metadata.profile_for(grey):
+    if profile := _profile(photo, format_, grey):
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     if format_.name == "PNG":
         data = bytes(image.pngsave_buffer(compression=6, keep="icc"))

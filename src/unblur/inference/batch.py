@@ -386,7 +386,9 @@ class _Batch:
         except _GivenUpError:
             result = self.failed(job, f"{job.source}: given up")
         except (ImageError, ModelError, MemoryError, OSError, ValueError) as error:
-            result = self.failed(job, str(error) or type(error).__name__)
+            text = str(error) or type(error).__name__
+            named = text if str(job.source) in text else f"{job.source}: {text}"
+            result = self.failed(job, named)
         except Exception as error:
             result = self.failed(
                 job, f"{job.source}: unexpected {type(error).__name__}: {str(error)[:200]}"

@@ -26,6 +26,7 @@ from unblur.imaging.video import (
     VideoReader,
     choose_encoder,
     join_segments,
+    require_text,
 )
 from unblur.inference.deblurrer import Deblurrer
 from unblur.inference.runtimes.choice import precision
@@ -85,6 +86,7 @@ def restore_video(
     progress: called with the finished share, 0…1. Raises ImageError.
     """
     options = options or VideoOptions()
+    require_text(output)
     with VideoReader(source, options.max_pixels) as reader:
         encoder = choose_encoder(reader, output, options.codec)
         first, last = _range(reader, options)
@@ -109,8 +111,10 @@ def restore_video(
                 shutil.rmtree(work, ignore_errors=True)
                 raise ImageError(f"{source}: there are no frames between --start and its end")
             begin = None if options.start is None else segments.done[0]["first"]
+            end = segments.done[-1]
+            shown = int(min(end["shown"], last - end["last"]))
             with atomic_path(output) as temporary:
-                join_segments(segments.files, reader, temporary, output.suffix, begin, last)
+                join_segments(segments.files, reader, temporary, output.suffix, begin, last, shown)
         except OSError as error:
             reason = error.strerror or error
             raise ImageError(
@@ -159,7 +163,8 @@ def _range(reader: VideoReader, options: VideoOptions) -> tuple[int, float]:
 class _Segments:
     """The finished segments of a run, in a folder that says what they are of.
 
-    done: for each, the times of its first and last frame and how many it has.
+    done: for each, the times of its first and last frame, for how long that is shown, and how many
+        it has.
     """
 
     def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
@@ -198,20 +203,23 @@ class _Segments:
         """What is known of a segment that is there and whole."""
         try:
             about: dict[str, Any] = json.loads(self._about(number).read_text(encoding="utf-8"))
-            return about if sha256_of(self.path(number)) == about["sha256"] else None
+            whole = "shown" in about and sha256_of(self.path(number)) == about["sha256"]
+            return about if whole else None
         except (OSError, ValueError, KeyError):
             return None
 
-    def add(self, made: Path, times: list[int], interlaced: bool) -> None:
+    def add(self, made: Path, times: list[int], shown: int, interlaced: bool) -> None:
         """Take over a finished file with frames of these times.
 
-        interlaced: whether there were frames of two fields so far.
+        shown: for how long the last one is. interlaced: whether there were frames of two fields so
+        far.
         """
         number = len(self.done)
         made.replace(self.path(number))
         about = {
             "first": times[0],
             "last": times[-1],
+            "shown": shown,
             "frames": len(times),
             "interlaced": interlaced,
             "sha256": sha256_of(self.path(number)),
@@ -274,13 +282,15 @@ def _restore(
             made = segments.folder / "unfinished.nut"
             writer = SegmentWriter(made, reader, encoder, options.quality)
             times: list[int] = []
+            shown = 0
             with _Behind(writer) as encoding:
                 for frame in chain([head], chunk):
                     encoding.write(restored(frame))
                     times.append(frame.pts)
+                    shown = frame.duration
                     if progress is not None:
                         progress(min(1.0, (frame.pts - first) / ticks))
-            segments.add(made, times, reader.interlaced)
+            segments.add(made, times, shown, reader.interlaced)
 
 
 class _Ahead(Iterator[Frame]):

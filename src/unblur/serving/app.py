@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unblur import __version__
@@ -264,9 +265,10 @@ def create_app(
         task = await accept(request, asked)
         try:
             await _until_done(request, task)
-            return _photo(task)
-        finally:
+            return _Stored(task, close=True)
+        except BaseException:
             task.close()
+            raise
 
     @app.post(
         "/v1/jobs",
@@ -303,7 +305,7 @@ def create_app(
             raise RefusedError(409, "the job is not done")
         if part not in task.files:
             raise RefusedError(404, f"the job has {', '.join(task.files)}, not '{part}'")
-        return await asyncio.to_thread(_photo, task, part)
+        return _Stored(task, part)
 
     @app.delete(
         "/v1/jobs/{name}",
@@ -483,19 +485,31 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _photo(task: Task, part: str = "result") -> Response:
-    assert task.format is not None  # noqa: S101
-    name = task.format.name if part == "result" else "JPEG"
-    extension = task.format.extension if part == "result" else ".jpg"
-    headers = {
-        "X-Unblur-Model": quote(task.wish.model, safe=" ()+,"),
-        "X-Unblur-Seconds": f"{task.seconds:.3f}",
-        "X-Unblur-Megapixels": f"{task.megapixels:.3f}",
-        "Content-Disposition": f'attachment; filename="sharp{extension}"',
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-    }
-    return Response(task.read(part), media_type=_TYPES[name], headers=headers)
+class _Stored(StreamingResponse):
+    """What a task has made. close: the task, when it has been sent, or cannot be."""
+
+    def __init__(self, task: Task, part: str = "result", close: bool = False) -> None:
+        assert task.format is not None  # noqa: S101
+        name = task.format.name if part == "result" else "JPEG"
+        extension = task.format.extension if part == "result" else ".jpg"
+        headers = {
+            "X-Unblur-Model": quote(task.wish.model, safe=" ()+,"),
+            "X-Unblur-Seconds": f"{task.seconds:.3f}",
+            "X-Unblur-Megapixels": f"{task.megapixels:.3f}",
+            "Content-Disposition": f'attachment; filename="sharp{extension}"',
+            "Content-Length": str(task.length(part)),
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+        super().__init__(task.pieces(part), media_type=_TYPES[name], headers=headers)
+        self._closed = task if close else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._closed is not None:
+                self._closed.close()
 
 
 def _state(name: str, task: Task) -> JobState:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
+def _in_the_kernel(transport: asyncio.Transport) -> int:
+    """Bytes that were sent and not taken yet; 0 where the system does not say."""
+    try:
+        import fcntl
+        import termios
+
+        told = fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(told, sys.byteorder)
+    except (ImportError, AttributeError, OSError, TypeError, ValueError):
+        return 0
+
+
 def impatient(seconds: float) -> type[H11Protocol]:
     """A protocol for uvicorn that closes connections without a request for so many seconds, and
     drops those that do not take a byte of their answer meanwhile.
+
+    What waits in the kernel counts, too: it holds megabytes, which a slow client takes minutes for.
 
     uvicorn itself waits for ever for the first request of a connection, for its headers, and for
     answers to be taken.
@@ -33,7 +48,7 @@ def impatient(seconds: float) -> type[H11Protocol]:
         def _look(self) -> None:
             # The cycle is the request in work, or the last one.
             idle = self.cycle is None or self.cycle.response_complete
-            untaken = self.transport.get_write_buffer_size()
+            untaken = self.transport.get_write_buffer_size() + _in_the_kernel(self.transport)
             if untaken and untaken == self._untaken:
                 self.transport.abort()  # closing would wait for the rest to be taken
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from unblur.inference.judgement import Judgement, judge
 from unblur.serving.errors import RefusedError
 from unblur.serving.limits import Limits
 
+_PIECE = 256 * 1024
 State = Literal["waiting", "running", "done", "failed"]
 
 
@@ -79,13 +81,32 @@ class Task:
         file.write(content)
         self.kept_bytes += len(content)
 
-    def read(self, name: str) -> bytes:
-        """What was stored. Raises RefusedError (404) when it is gone."""
+    def length(self, name: str) -> int:
+        """Bytes of what was stored. Raises RefusedError (404) when it is gone."""
+        with self._open(name) as file:
+            return file.seek(0, os.SEEK_END)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """What was stored, piece by piece: however many read it, none holds all of it in memory.
+
+        Raises RefusedError (404) when it is gone.
+        """
+        place = 0
+        while True:
+            with self._open(name) as file:
+                file.seek(place)
+                piece = file.read(_PIECE)
+            if not piece:
+                return
+            place += len(piece)
+            yield piece
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[BinaryIO]:
         with self._lock:
             if self.files[name].closed:
                 raise RefusedError(404, "the result was forgotten meanwhile")
-            self.files[name].seek(0)
-            return self.files[name].read()
+            yield self.files[name]
 
 
 def refusal_of(error: ImageError) -> RefusedError:
