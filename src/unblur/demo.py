@@ -107,8 +107,8 @@ def _trees(image: Image.Image, rng: np.random.Generator, ground: int) -> None:
 
 def shaken(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The scene as a shaking hand would have photographed it."""
-    rng = np.random.default_rng(5)
-    kernel = shake_kernel(rng, extent=3, exposure=0.6, shakiness=0.4)
+    rng = np.random.default_rng(2)
+    kernel = shake_kernel(rng, extent=8, exposure=0.6, shakiness=0.4)
     blurred = blur_photo(scene.astype(np.float32) / np.float32(255), kernel)
     noisy = add_noise(blurred, rng, read=1 / 255)
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)

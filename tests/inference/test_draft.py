@@ -47,7 +47,7 @@ def test_parts_are_those_of_the_whole(
     change = torch.from_numpy(restored - half).permute(2, 0, 1)[None]
     whole = F.interpolate(change, scale_factor=2, mode="bilinear")[0].permute(1, 2, 0).numpy()
     place = Span(top, height + beyond + top), Span(left, left + 1 + beyond)
-    part = Draft(height, width, half, restored).change(*place)
+    part = Draft(height, width, half, restored).change(*place).transpose(1, 2, 0)
     assert np.allclose(part, cut(whole[:height, :width], *place), atol=1e-6)
 
 

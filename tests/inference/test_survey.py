@@ -134,7 +134,8 @@ def test_tiles_that_are_told_the_same_agree(real_photo: np.ndarray) -> None:
     def batch(rows: Span, columns: Span) -> np.ndarray:
         part = cut(photo, rows, columns)
         if draft is not None:
-            part = np.concatenate([part, part + draft.change(rows, columns)], 2)
+            change = draft.change(rows, columns).transpose(1, 2, 0)
+            part = np.concatenate([part, part + change], 2)
         return np.ascontiguousarray(part.transpose(2, 0, 1))[None]
 
     survey, upright = Survey(card, height, width, card.tile), ORIENTATIONS[0]

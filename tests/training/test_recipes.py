@@ -26,10 +26,12 @@ from unblur.inference.describe import weights_hash
 from unblur.inference.export import export_model
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.onnx import read_card
+from unblur.inference.weights import sequences_seen
 from unblur.models import create_model
 from unblur.models.checkpoint import load_checkpoint, read_training, save_checkpoint
 from unblur.registry import ConfigError
 from unblur.training import Recipe, TrainingError, read_recipe, train, write_recipe
+from unblur.training.checkpoints import newest_whole
 from unblur.training.config import DataConfig, NetworkConfig, SplitConfig
 from unblur.training.data import prepare_pairs
 from unblur.training.recipe import overridden
@@ -436,6 +438,9 @@ def test_weights_remember_what_they_had_seen(
     assert told not in done.output + capfd.readouterr().err
     assert read_training(last)["trained_on"] == seen
     assert read_training(last)["steps"] > 0
+    newest, _ = newest_whole(run / "checkpoints")
+    assert newest is not None
+    assert sequences_seen(newest) == seen  # of what begins with it, as of the last weights
     card = tmp_path / "card.json"
     card.write_text('{"trained_on": ["more"]}')
     assert unblur("export", last, "-o", tmp_path / "m.onnx", "--card", card).exit_code == 0

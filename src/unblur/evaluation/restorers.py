@@ -172,7 +172,7 @@ class ProcessRestorer(Restorer):
             path = find_model(spec.model)
             kind = "checkpoint" if is_checkpoint(path) else "model"
             self.about = About(spec.label, kind, sha256_of(path), best=spec.best)
-            if path.suffix.lower() == ".safetensors":
+            if kind == "checkpoint":
                 from unblur.models.checkpoint import CheckpointError, read_training
 
                 try:

@@ -131,13 +131,17 @@ class Deblurrer:
         draft, progress = self._draft(image, tile, progress)
 
         def batch(rows: Span, columns: Span) -> NDArray[np.float32]:
-            part = cut(image, rows, columns).astype(np.float32) / white
-            colours = part if part.shape[2] == 3 else np.repeat(part, 3, axis=2)
-            if card.draft:
-                laid = part + draft.change(rows, columns) / white if draft else part
-                laid = np.broadcast_to(laid, colours.shape)
-                colours = np.concatenate([colours, laid], axis=2)
-            return np.ascontiguousarray(colours.transpose(2, 0, 1))[None]
+            # Turned to planes while values have a byte or two, and a draft a quarter of them.
+            part = np.ascontiguousarray(cut(image, rows, columns).transpose(2, 0, 1))
+            seen = np.empty((1, card.channels, *part.shape[1:]), np.float32)
+            colours, laid = seen[0, :3], seen[0, 3:]
+            np.divide(part, white, out=colours, casting="same_kind", dtype=np.float32)
+            laid[:] = colours[: len(laid)]
+            if draft:
+                change = draft.change(rows, columns)
+                change /= white
+                laid += change
+            return seen
 
         statistics: NDArray[np.float32] | None = None
         survey = Survey(card, height, width, tile) if card.survey and plan.count > 1 else None

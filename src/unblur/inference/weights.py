@@ -31,7 +31,7 @@ def sequences_seen(path: Path) -> list[str] | None:
     """What the weights of a file were trained on; None if that is unknown."""
     if path.suffix.lower() == ".onnx":
         return read_card(path).trained_on
-    return read_training(path).get("trained_on") if path.suffix.lower() == ".safetensors" else None
+    return read_training(path).get("trained_on")
 
 
 def load_exported(path: Path) -> tuple[str, dict[str, Any], nn.Module]:

@@ -141,6 +141,7 @@ class Checkpoints(Checkpoint):
         split = self.data.pairs.split
         checkpoint["split"] = None if split is None else split.digest
         checkpoint["data"] = self.data.pairs.digest
+        checkpoint["trained_on"] = self._seen()
         epoch = trainer.current_epoch
         checkpoint["batch_samples"] = self.data.batch_samples(epoch, trainer.world_size)
 
@@ -221,18 +222,22 @@ class Checkpoints(Checkpoint):
             path.unlink(missing_ok=True)
             _hash_file(path).unlink(missing_ok=True)
 
+    def _seen(self) -> list[str] | None:
+        """What the weights have been trained on, those that they began with included."""
+        if self.before is None:
+            return None
+        seen = sorted({*self.data.pairs.trained_on, *self.before})
+        return None if len(seen) > _MOST_NAMES else seen
+
     def _write_weights(self, module: RestorationModule, path: Path, psnr: float | None) -> None:
         network, split = module.recipe.network, self.data.pairs.split
-        seen = None
-        if self.before is not None:
-            seen = sorted({*self.data.pairs.trained_on, *self.before})
         training = {
             "recipe": module.recipe.name,
             "steps": module.optimizer_steps,
             "val_psnr": psnr,
             "split": None if split is None else split.digest,
             # So that an evaluation can tell on its own what of its data was trained on.
-            "trained_on": None if seen is None or len(seen) > _MOST_NAMES else seen,
+            "trained_on": self._seen(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
