@@ -174,8 +174,9 @@ def test_a_process_that_is_killed(known: Path, tmp_path: Path) -> None:
     assert np.array_equal(before.image, again.image)
 
 
-def test_interrupted_it_goes_on(known: Path, tmp_path: Path) -> None:
-    calls = []
+def interrupted_once() -> tuple[FunctionRestorer, list[int]]:
+    """Leaves images as they are, but is interrupted at the fourth; and a list of its calls."""
+    calls: list[int] = []
 
     def counted(image: np.ndarray) -> np.ndarray:
         calls.append(1)
@@ -183,33 +184,28 @@ def test_interrupted_it_goes_on(known: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return image
 
+    return FunctionRestorer(counted, "one"), calls
+
+
+def test_interrupted_it_goes_on(known: Path, tmp_path: Path) -> None:
+    one, calls = interrupted_once()
     folder, data = tmp_path / "out", open_set(SetSpec(f"flat:{known}"))
     with pytest.raises(KeyboardInterrupt):
-        evaluate([FunctionRestorer(counted, "one")], [data], folder=folder)
+        evaluate([one], [data], folder=folder)
     assert not (folder / "metrics.json").exists()
     with (folder / "images.partial.jsonl").open("a") as file:
         file.write('["one", "cut off')
     with pytest.raises(EvaluationError, match="unfinished evaluation of other"):
-        evaluate(
-            [FunctionRestorer(counted, "one")], [data], parse_protocol("full+y"), folder=folder
-        )
-    (result,) = evaluate([FunctionRestorer(counted, "one")], [data], folder=folder).results
+        evaluate([one], [data], parse_protocol("full+y"), folder=folder)
+    (result,) = evaluate([one], [data], folder=folder).results
     assert len(calls) == 4 + 3
     assert len(result.measured) == 6
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "metrics.json"]
 
 
 def test_what_is_saved_is_not_restored_again(known: Path, tmp_path: Path) -> None:
-    calls = []
-
-    def counted(image: np.ndarray) -> np.ndarray:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return image
-
+    one, calls = interrupted_once()
     folder, data = tmp_path / "out", open_set(SetSpec(f"flat:{known}"))
-    one = FunctionRestorer(counted, "one")
     with pytest.raises(KeyboardInterrupt):
         evaluate([one], [data], folder=folder, save=True)
     with pytest.raises(EvaluationError, match="unfinished evaluation of other"):
