@@ -174,9 +174,9 @@ def check(deployed: DeployedModel, runtime: OnnxRuntime) -> None:
             elif exact:
                 difference, allowed = float(np.abs(actual - expected).max()), TOLERANCE
             else:
-                photo = batch.numpy()[:, :3]  # without its draft
+                undrafted = batch.numpy()[:, :3]  # without its draft
                 difference = _root_mean_square(actual - expected)
-                allowed = max(INT8_LEAST, INT8_SHARE * _root_mean_square(expected - photo))
+                allowed = max(INT8_LEAST, INT8_SHARE * _root_mean_square(expected - undrafted))
             if not difference <= allowed:
                 raise ModelError(
                     f"{card.name}: the exported graph{'' if exact else ', in int8,'} differs from "
