@@ -301,7 +301,6 @@ def test_formats_that_name_no_colours_have_a_profile_of_them(
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_channels_of_unknown_use_are_no_transparency(dtype: type) -> None:
-    pyvips = pytest.importorskip("pyvips")
     pixels = np.full((40, 60, 4), np.iinfo(dtype).max // 3, dtype)
     pixels[:20, :, 3] = 0
     kind = "rgb16" if dtype is np.uint16 else "srgb"

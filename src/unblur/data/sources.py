@@ -18,7 +18,7 @@ from PIL import Image
 from unblur.blur import BlurError, average_frames
 from unblur.data.errors import DataError
 from unblur.imaging import ImageError, Photo, probe_size, read_photo
-from unblur.imaging.photo import to_eight_bit
+from unblur.imaging.photo import as_colours, to_eight_bit
 
 Pixels = NDArray[np.uint8]
 
@@ -50,8 +50,8 @@ class ImageSource(Protocol):
 
 def _colours(photo: Photo) -> Pixels:
     """H×W×3 uint8: grey and 16-bit photos are converted, transparency is dropped."""
-    pixels = to_eight_bit(photo.pixels)
-    return np.repeat(pixels[:, :, None], 3, axis=2) if photo.is_grey else pixels
+    colours: Pixels = as_colours(to_eight_bit(photo.pixels))
+    return colours
 
 
 @dataclass(frozen=True)

@@ -255,11 +255,11 @@ def evaluate(
 
 
 @contextlib.contextmanager
-def _writing(folder: Path | None) -> Iterator[None]:
+def _writing(path: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EvaluationError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise EvaluationError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 Saver = Callable[[str, str, Floats], None]
@@ -460,12 +460,10 @@ def _saver(folder: Path | None, data: TestSet) -> Saver:
     def save(model: str, name: str, image: Floats) -> None:
         require_relative(name, EvaluationError)
         path = folder / "restored" / file_name(model) / file_name(data.name) / f"{name}.png"
-        try:
+        with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
                 Image.fromarray(eight_bit(image)).save(temporary, format="PNG")
-        except OSError as error:
-            raise EvaluationError(f"{path}: cannot be written ({error.strerror})") from error
 
     return save
 

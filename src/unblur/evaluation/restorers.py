@@ -25,6 +25,7 @@ from unblur.evaluation.baselines import BASELINES
 from unblur.evaluation.errors import EvaluationError
 from unblur.evaluation.sets import Example
 from unblur.files import printable, sha256_of
+from unblur.imaging.photo import as_colours
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.choice import is_checkpoint
 
@@ -132,10 +133,9 @@ class FolderRestorer(Restorer):
         path = self._files.get(example.name)
         if path is None:
             raise EvaluationError(f"{self._root / example.name}: no such restored image")
-        pixels = FileSource(path).photo().pixels
+        pixels = as_colours(FileSource(path).photo().pixels)
         white = np.float32(np.iinfo(str(pixels.dtype)).max)
-        colours = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-        return Restored(colours.astype(np.float32) / white)
+        return Restored(pixels.astype(np.float32) / white)
 
 
 class FunctionRestorer(Restorer):

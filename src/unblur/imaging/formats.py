@@ -10,13 +10,17 @@ from unblur.imaging.errors import ImageError
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format can hold; `name` is Pillow's."""
+    """What a file format can hold; `name` is Pillow's.
+
+    names_colours: by their numbers in ITU-T H.273, as `Metadata.cicp` has them.
+    """
 
     name: str
     extensions: tuple[str, ...]
     alpha: bool = False
     sixteen_bit: bool = False
     grey: bool = True
+    names_colours: bool = False
     quality: int | None = None  # default quality, None where compression is lossless
     largest_side: int = 2**31 - 1
 
@@ -29,12 +33,20 @@ FORMATS = {
     format_.name: format_
     for format_ in (
         Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), quality=95, largest_side=65500),
-        Format("PNG", (".png",), alpha=True, sixteen_bit=True),
+        Format("PNG", (".png",), alpha=True, sixteen_bit=True, names_colours=True),
         Format("TIFF", (".tif", ".tiff"), alpha=True, sixteen_bit=True),
         Format("WEBP", (".webp",), alpha=True, grey=False, quality=95, largest_side=16383),
-        Format("AVIF", (".avif",), alpha=True, grey=False, quality=90, largest_side=65535),
+        Format(
+            "AVIF",
+            (".avif",),
+            alpha=True,
+            grey=False,
+            names_colours=True,
+            quality=90,
+            largest_side=65535,
+        ),
         Format("BMP", (".bmp", ".dib"), alpha=True),
-        Format("HEIF", (".heic", ".heif"), alpha=True, grey=False, quality=90),
+        Format("HEIF", (".heic", ".heif"), alpha=True, grey=False, names_colours=True, quality=90),
     )
 }
 

@@ -45,6 +45,11 @@ class Photo:
         return replace(self, pixels=pixels)
 
 
+def as_colours(pixels: Pixels) -> Pixels:
+    """H×W×3 of greyscale pixels H×W; colours are returned as they are."""
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
 def to_eight_bit(pixels: Pixels) -> NDArray[np.uint8]:
     """Round 16-bit values to 8 bits; 8-bit ones are returned as they are."""
     if pixels.dtype == np.uint8:

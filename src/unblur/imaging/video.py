@@ -517,8 +517,10 @@ def join_segments(
 
 
 def _keeping(tags: dict[str, str], extension: str) -> dict[str, str]:
-    """The options that have a container hold these tags: QuickTime's have a place of their own,
-    which those of others are not read from by all players."""
+    """The options with which a container holds these tags.
+
+    QuickTime's have a place of their own, where not all players look for the usual ones.
+    """
     if _container(extension) in _QUICKTIME and any(tag.startswith("com.") for tag in tags):
         return {"movflags": "use_metadata_tags"}
     return {}

@@ -29,7 +29,7 @@ from unblur.imaging.exif import (
 )
 from unblur.imaging.formats import Format, format_of, output_format, parse_format
 from unblur.imaging.metadata import LAYOUT_TAGS, XMP_TAG, Metadata
-from unblur.imaging.photo import Photo, Pixels, to_eight_bit
+from unblur.imaging.photo import Photo, Pixels, as_colours, to_eight_bit
 from unblur.imaging.profiles import named_profile
 from unblur.imaging.reading import register_heif
 
@@ -68,8 +68,8 @@ def encode_photo(photo: Photo, format_: Format | None = None, quality: int | Non
         pixels, alpha = to_eight_bit(pixels), None if alpha is None else to_eight_bit(alpha)
     if alpha is not None and not format_.alpha:
         pixels, alpha = _on_white(pixels, alpha), None
-    if pixels.ndim == 2 and not format_.grey:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    if not format_.grey:
+        pixels = as_colours(pixels)
     if format_.name == "TIFF" or pixels.dtype == np.uint16:
         return _encode_with_vips(photo, pixels, alpha, format_)
     if format_.name == "BMP" and alpha is not None:
@@ -121,8 +121,7 @@ def _to_pillow(pixels: Pixels, alpha: Pixels | None) -> Image.Image:
 def _bmp_with_alpha(pixels: Pixels, alpha: Pixels, dpi: tuple[float, float]) -> bytes:
     """A BMP whose header says what its fourth channel is, which Pillow's does not."""
     height, width = alpha.shape
-    colours = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-    rows = np.dstack([colours[:, :, ::-1], alpha])[::-1].tobytes()
+    rows = np.dstack([as_colours(pixels)[:, :, ::-1], alpha])[::-1].tobytes()
     per_metre = [round(value / 0.0254) for value in dpi]
     masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), *per_metre, 0, 0)
@@ -141,7 +140,7 @@ def _profile(photo: Photo, format_: Format, grey: bool) -> bytes | None:
     """Its own, or one for the colours that it names, where a format can name none."""
     metadata = photo.metadata
     profile = metadata.profile_for(grey)
-    if profile or not metadata.cicp or grey or format_.name in ("PNG", "HEIF", "AVIF", "BMP"):
+    if profile or not metadata.cicp or grey or format_.names_colours:
         return profile
     return named_profile(metadata.cicp)
 
@@ -205,7 +204,7 @@ def _encode_with_vips(photo: Photo, pixels: Pixels, alpha: Pixels | None, format
 
     grey = pixels.ndim == 2
     if grey and alpha is not None and format_.name == "TIFF" and pixels.dtype == np.uint16:
-        pixels, grey = np.repeat(pixels[:, :, None], 3, axis=2), False  # few read grey with alpha
+        pixels, grey = as_colours(pixels), False  # few read grey with alpha
     spaces = {
         (False, np.dtype(np.uint8)): "srgb",
         (False, np.dtype(np.uint16)): "rgb16",

@@ -98,7 +98,8 @@ def restore_video(
             "precision": precision(deblurrer.runtime),
             "best": deblurrer.best,
             "encoder": encoder,
-            "frames": "whole",  # and not of two fields, as earlier versions took them
+            # Earlier versions took those of two fields, and forgot how long the last one is shown.
+            "frames": "whole, shown for as long",
             "options": [options.strength, options.quality, first, str(last), options.temporal],
         }
         segments = None
@@ -203,8 +204,7 @@ class _Segments:
         """What is known of a segment that is there and whole."""
         try:
             about: dict[str, Any] = json.loads(self._about(number).read_text(encoding="utf-8"))
-            whole = "shown" in about and sha256_of(self.path(number)) == about["sha256"]
-            return about if whole else None
+            return about if sha256_of(self.path(number)) == about["sha256"] else None
         except (OSError, ValueError, KeyError):
             return None
 
@@ -282,15 +282,13 @@ def _restore(
             made = segments.folder / "unfinished.nut"
             writer = SegmentWriter(made, reader, encoder, options.quality)
             times: list[int] = []
-            shown = 0
             with _Behind(writer) as encoding:
                 for frame in chain([head], chunk):
                     encoding.write(restored(frame))
                     times.append(frame.pts)
-                    shown = frame.duration
                     if progress is not None:
                         progress(min(1.0, (frame.pts - first) / ticks))
-            segments.add(made, times, shown, reader.interlaced)
+            segments.add(made, times, frame.duration, reader.interlaced)
 
 
 class _Ahead(Iterator[Frame]):

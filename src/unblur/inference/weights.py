@@ -12,7 +12,6 @@ from torch import nn
 
 from unblur.inference.card import ModelError
 from unblur.inference.describe import weights_hash
-from unblur.inference.runtimes.choice import is_checkpoint
 from unblur.inference.runtimes.onnx import read_card
 from unblur.inference.storage import read_weights
 from unblur.models import model_options
@@ -32,7 +31,7 @@ def sequences_seen(path: Path) -> list[str] | None:
     """What the weights of a file were trained on; None if that is unknown."""
     if path.suffix.lower() == ".onnx":
         return read_card(path).trained_on
-    return read_training(path).get("trained_on") if is_checkpoint(path) else None
+    return read_training(path).get("trained_on")
 
 
 def load_exported(path: Path) -> tuple[str, dict[str, Any], nn.Module]:

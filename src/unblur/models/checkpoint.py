@@ -131,26 +131,24 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def read_training(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of its training; empty when it says nothing.
+    """What a checkpoint of ours says of its training; empty when it says nothing.
 
     `trained_on`, where it is given, is a list of names. Raises CheckpointError for files that
     cannot be read.
     """
     from safetensors import safe_open
 
+    kind, told = path.suffix.lower(), {}
+    if kind == ".ckpt":  # of a run, which holds more than this
+        told = {"trained_on": _read(path).get("trained_on")}
     try:
-        if path.suffix.lower() == ".safetensors":
+        if kind == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 told = dict(json.loads((file.metadata() or {}).get("training", "{}")))
-        else:  # of a run, which holds more than this
-            content = _read(path)
-            told = {key: content[key] for key in ("trained_on",) if key in content}
         names = told.get("trained_on") or []
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("what it was trained on is no list of names")
         return told
-    except CheckpointError:
-        raise
     except Exception as error:  # damaged files fail in many ways
         raise CheckpointError(f"{path}: cannot be read safely ({error})") from error
 

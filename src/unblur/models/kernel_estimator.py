@@ -52,13 +52,13 @@ class Estimate(NamedTuple):
 class KernelEstimator(nn.Module):
     """Luma N×1×H×W → an Estimate for windows that lie side by side, N×⌈H/window⌉×⌈W/window⌉.
 
-    hints: planes N×hints×H×W beside it that the edges are found with.
     Each window counts with its neighbours, which are mostly blurred alike: more edges say more.
 
     widths, encoder_blocks, decoder_blocks: of the U-Net that finds edges. maps: pairs of edge maps
     that it makes, horizontal and vertical ones. head, head_blocks: channels and blocks of the
     network that makes kernels of their correlations with the photo. guesses: how many. hidden:
-    channels inside each residual block of the U-Net, then of the other network.
+    channels inside each residual block of the U-Net, then of the other network. hints: planes
+    N×hints×H×W that it finds edges with beside the luma.
     """
 
     fade: Tensor
@@ -126,8 +126,8 @@ class KernelEstimator(nn.Module):
         nn.init.constant_(self.noise.bias, math.log(_NOISE))
 
     def forward(self, luma: Tensor, hints: Tensor | None = None) -> Estimate:
-        seen = luma - 0.5 if hints is None else torch.cat([luma - 0.5, hints], 1)
-        edges = F.pixel_shuffle(self.edges.transform(seen), EDGE_FACTOR)
+        given = luma - 0.5 if hints is None else torch.cat([luma - 0.5, hints], 1)
+        edges = F.pixel_shuffle(self.edges.transform(given), EDGE_FACTOR)
         with full_precision(luma):
             seen = self._correlations(single(luma), single(edges))
             batch, rows, columns = seen.shape[:3]

@@ -103,14 +103,14 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
         self.best_step: int | None = None
         self._saved = self._began = time.monotonic()
-        self._before = 0.0  # seconds that a run was trained for before it went on
+        self._seconds_before = 0.0  # that a run was trained for before it went on
         self._kept: set[str] = set()
         self._batches = 0  # of the current epoch
 
     @property
     def trained_seconds(self) -> float:
-        """Of the whole run, interruptions left out."""
-        return self._before + time.monotonic() - self._began
+        """Of the whole run, but for what came after the checkpoints that it went on from."""
+        return self._seconds_before + time.monotonic() - self._began
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -125,7 +125,7 @@ class Checkpoints(Checkpoint):
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
         self._kept = set(state_dict["kept"])
         self.before = state_dict.get("before", [])
-        self._before = state_dict.get("seconds", 0.0)
+        self._seconds_before = state_dict.get("seconds", 0.0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step may have been the best, which was validated after its checkpoint."""

@@ -293,7 +293,7 @@ def train(
         with console:
             if is_first:
                 console.say(f"run: {folder}")
-                _warn_of_leak(plan)
+                _warn_of_leak(plan, console)
                 if revived is not None:
                     console.say(revived)
             _fit(trainer, plan.module, data, checkpoint)
@@ -305,15 +305,14 @@ def train(
     return folder
 
 
-def _warn_of_leak(plan: Plan) -> None:
+def _warn_of_leak(plan: Plan, console: Console) -> None:
     """Where the weights that a training begins with have seen what validates it."""
     leak = leak_of(Counter(pair.sequence for pair in plan.pairs.val), plan.before or [])
     if leak.sequences:
-        print(
+        console.say(
             f"warning: the weights that this begins with were trained on {leak.images} of "
             f"{leak.val_images} validation images, such as {min(leak.sequences)}; validation will "
-            "look better than it is",
-            file=sys.stderr,
+            "look better than it is"
         )
 
 
