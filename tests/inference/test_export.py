@@ -225,9 +225,18 @@ def test_damaged_cards_are_refused() -> None:
         replace(card, overlap=-1),
         replace(card, tile="big"),  # type: ignore[arg-type]
         replace(card, min_size=10**9),
+        replace(card, survey=3),
+        replace(card, cell=16),
+        replace(card, survey=3, cell=12),
     ):
         with pytest.raises(ValueError):
             ModelCard.from_json(wrong.to_json())
+
+
+def test_cards_from_before_cells_had_a_size_of_their_own() -> None:
+    text = ModelCard("n", "wiener_unet", size_multiple=128, survey=3, cell=128).to_json()
+    card = ModelCard.from_json(text.replace('"cell": 128, ', ""))
+    assert (card.grid, card.cells(256), card.cells(257)) == (128, 2, 3)
 
 
 def test_files_without_a_card_are_refused(tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ def test_a_full_hd_frame_is_one_tile_of_the_usual_size() -> None:
     assert len(plan_tiles(2000, 3000, 1536, 144, 16).columns) == 2  # three squares otherwise
 
 
+def test_one_tile_is_filled_up_no_further_than_it_must() -> None:
+    plan = plan_tiles(1100, 1700, 1536, 64, 128, 160, alone=32)
+    assert (plan.rows, plan.columns) == ((Span(0, 1120),), (Span(0, 1728),))
+    plan = plan_tiles(90, 300, 1536, 64, 128, 160, alone=32)
+    assert (plan.rows, plan.columns) == ((Span(0, 160),), (Span(0, 320),))
+    plan = plan_tiles(1100, 2400, 1536, 64, 128, 160, alone=32)
+    assert plan.count == 2
+    assert all(span.start % 128 == span.stop % 128 == 0 for span in plan.rows + plan.columns)
+
+
 def test_tiles_with_wrong_borders_leave_no_trace_outside_the_seams() -> None:
     """A network that is wrong near cut edges: with enough overlap nothing of it is seen."""
     overlap = 16

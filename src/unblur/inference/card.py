@@ -22,8 +22,8 @@ class ModelCard:
     overlap: context in pixels that a tile's pixel needs to come out as in the whole photo.
     tile: side of a square of as many pixels as keep memory moderate in a tile.
     statistics: number of global feature averages (0: the network is local, see docs/models.md).
-    survey: how many numbers it notes of each cell of size_multiple pixels a side before it
-        restores (0: it surveys nothing).
+    survey: how many numbers it notes of each cell before it restores (0: it surveys nothing).
+    cell: side of these in pixels, a multiple of size_multiple (0: it has none).
     draft: whether its input has three more channels, a draft: what it made of the photo at half its
         size, of at least so many pixels on the shorter side, where there is one (0: it takes none).
     dtype: of the stored weights; runtimes convert them as they load.
@@ -53,6 +53,7 @@ class ModelCard:
     tile: int = 512
     statistics: int = 0
     survey: int = 0
+    cell: int = 0
     draft: int = 0
     dtype: str = "float32"
     arithmetic: str = "float32"
@@ -67,6 +68,15 @@ class ModelCard:
         """Of its input."""
         return 6 if self.draft else 3
 
+    @property
+    def grid(self) -> int:
+        """Where tiles of larger photos start and end: so each has the cells of the whole photo."""
+        return self.cell or self.size_multiple
+
+    def cells(self, length: int) -> int:
+        """Along that many pixels, the last one of what is left."""
+        return -(-length // self.cell)
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
@@ -76,6 +86,8 @@ class ModelCard:
         values = json.loads(text, parse_constant=_refuse)
         if not isinstance(values, dict):
             raise ValueError("it is no JSON object")
+        if values.get("survey"):  # cells were as large as what sizes are multiples of, once
+            values.setdefault("cell", values.get("size_multiple", 1))
         known = {f.name: f for f in dataclasses.fields(cls)}
         card = cls(**{key: value for key, value in values.items() if key in known})
         for name, default in ((f.name, f.default) for f in known.values()):
@@ -96,8 +108,10 @@ class ModelCard:
             raise ValueError("trained_on holds something other than names")
         if min(card.size_multiple, card.min_size, card.tile) < 1:
             raise ValueError("a size is zero")
-        if max(card.size_multiple, card.min_size, card.overlap) > 4096:
+        if max(card.size_multiple, card.min_size, card.overlap, card.cell) > 4096:
             raise ValueError("sizes are implausibly large")
+        if bool(card.cell) != bool(card.survey) or card.cell % card.size_multiple:
+            raise ValueError("what it surveys has no cells of a size that its graph accepts")
         if card.draft == 1:
             raise ValueError("drafts of one pixel have no end")
         if max(card.statistics, card.survey) > 2**20:

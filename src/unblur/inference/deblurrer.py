@@ -41,8 +41,8 @@ class Deblurrer:
     runtime: "auto", "onnxruntime", "openvino", "openvino-bf16" or "torch" (for checkpoints).
     device: "auto", "cpu", "cuda", "mps", or one that `unblur info` lists.
     tile: tiles have at most as many pixels as a square of this side; None leaves it to the model's
-        card. At less than 3 of its overlaps and 4 of its size multiples they overlap less, and may
-        differ a little at their seams.
+        card. At less than 3 of its overlaps and 4 of its grid they overlap less, and may differ a
+        little at their seams.
     threads: processor threads for one photo; None leaves it to the runtime.
     best: restore every tile in its 8 orientations and take the mean, which gains a little and takes
         8 times as long ("geometric self-ensemble", B. Lim et al., CVPRW 2017).
@@ -65,7 +65,7 @@ class Deblurrer:
         self._runtime = load_runtime(find_model(model), runtime, device, threads)
         card = self._runtime.card
         least_overlap = min(card.overlap, LEAST_OVERLAP)
-        least = smallest_tile(least_overlap, card.size_multiple, card.min_size)
+        least = smallest_tile(least_overlap, card.grid, card.min_size)
         if tile is not None and tile < least:
             raise ModelError(f"tile must be at least {least} for {card.name}, got {tile}")
         self._tile, self._smallest_tile = max(tile or card.tile, least), least
@@ -123,8 +123,10 @@ class Deblurrer:
     ) -> Pixels:
         card = self.card
         height, width = pixels.shape[:2]
-        overlap = fitting_overlap(tile, card.overlap, card.size_multiple)
-        plan = plan_tiles(height, width, tile, overlap, card.size_multiple, card.min_size)
+        overlap = fitting_overlap(tile, card.overlap, card.grid)
+        plan = plan_tiles(
+            height, width, tile, overlap, card.grid, card.min_size, card.size_multiple
+        )
         image = pixels if pixels.ndim == 3 else pixels[:, :, None]
         is_integer = np.issubdtype(pixels.dtype, np.integer)
         white = np.float32(np.iinfo(str(pixels.dtype)).max if is_integer else 1)

@@ -19,6 +19,7 @@ from unblur.models.analysis import (
     needed_overlap,
     summarize,
 )
+from unblur.models.base import SurveyingModel
 from unblur.models.deploy import DeployedModel
 
 # Tiles are chosen so that no single feature map is larger than this.
@@ -79,6 +80,7 @@ def describe(
         tile=tile,
         statistics=deployed.statistics,
         survey=deployed.survey_size,
+        cell=network.cell if isinstance(network, SurveyingModel) else 0,
         draft=network.draft,
         bf16=network.bf16,
         weights_sha256=weights_hash(network),

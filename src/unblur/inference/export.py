@@ -104,7 +104,8 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
     multiple = card.size_multiple
     least = max(2, -(-card.min_size // multiple))
     height, width = (torch.export.Dim(name, min=least) for name in ("height", "width"))
-    side = multiple * max(3, least)
+    # Of anything there is more than one: what is traced as one stays so.
+    side = 2 * card.cell + multiple * max(3, least)
     channels = card.channels
     inputs: tuple[torch.Tensor, ...] = (torch.rand(2, channels, side, side + 2 * multiple),)
     batch = torch.export.Dim("batch")
@@ -116,13 +117,14 @@ def _write(deployed: DeployedModel, card: ModelCard, path: Path) -> None:
             2: multiple * torch.export.Dim("surveyed_height", min=least),
             3: multiple * torch.export.Dim("surveyed_width", min=least),
         }
-        cells = torch.zeros((2, side // multiple, side // multiple + 2), dtype=torch.long)
+        rows, columns = card.cells(side), card.cells(side + 2 * multiple)
         inputs += (
             torch.rand(3, channels, side + multiple, side),
             torch.rand(4, card.survey),
-            cells,
+            torch.zeros((2, rows, columns), dtype=torch.long),
         )
-        shapes += [surveyed, {0: torch.export.Dim("known")}, {0: batch, 1: height, 2: width}]
+        auto = torch.export.Dim.AUTO
+        shapes += [surveyed, {0: torch.export.Dim("known")}, {0: batch, 1: auto, 2: auto}]
         names += ["surveyed", "known", "cells"]
     if card.statistics:
         inputs += (torch.rand(1, card.statistics), torch.tensor(0.0))

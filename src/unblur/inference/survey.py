@@ -16,13 +16,13 @@ class Survey:
     """Notes of every cell of a photo, for each orientation in which it is looked at.
 
     tiles: the parts to look at, as (rows, columns), of at most as many pixels as `tile` × `tile`,
-        or as few as the model accepts. No two share a cell: each is seen once, so that all tiles
-        that are restored, which overlap, are told the same.
+        or of as few cells as the model accepts. No two share a cell: each is seen once, so that all
+        tiles that are restored, which overlap, are told the same.
     """
 
     def __init__(self, card: ModelCard, height: int, width: int, tile: int) -> None:
         self._name = card.name
-        self._least, self._cell, self._size = card.min_size, card.size_multiple, card.survey
+        self._least, self._cell, self._size = card.min_size, card.cell, card.survey
         rows, columns = (self._spans(length, tile) for length in (height, width))
         self.tiles = [(row, column) for row in rows for column in columns]
         whole = (self._cells(Span(0, spans[-1].stop)) for spans in (rows, columns))
@@ -54,7 +54,7 @@ class Survey:
 
     def _spans(self, length: int, tile: int) -> list[Span]:
         padded = padded_length(length, self._cell, self._least)
-        least = self._least // self._cell
+        least = -(-self._least // self._cell)
         cells, most = padded // self._cell, max(2 * least - 1, tile // self._cell)
         parts = -(-cells // most)  # of nearly as many cells each, and so of `least` or more
         return [

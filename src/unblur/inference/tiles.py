@@ -68,9 +68,17 @@ def plan_axis(
 
 
 def plan_tiles(
-    height: int, width: int, tile: int, overlap: int, multiple: int, minimum: int = 1
+    height: int,
+    width: int,
+    tile: int,
+    overlap: int,
+    multiple: int,
+    minimum: int = 1,
+    alone: int | None = None,
 ) -> TilePlan:
     """The tiles for an image, of at most as many pixels as `tile` × `tile`; one if that suffices.
+
+    That one has sides that are multiples of `alone`, where that is given.
 
     Of squares and of wider, flatter tiles those are taken that leave the least to be computed
     twice. Taller ones are not tried: two rows of tiles are in memory.
@@ -81,9 +89,10 @@ def plan_tiles(
     def axis(length: int, longest: int) -> tuple[Span, ...]:
         return plan_axis(length, longest, overlap, multiple, minimum)
 
-    whole = [padded_length(length, multiple, minimum) for length in (height, width)]
-    highest, widest = whole if whole[0] * whole[1] <= tile**2 else (tile, tile)
-    shapes = [(axis(height, highest), axis(width, widest))]
+    whole = [padded_length(length, alone or multiple, minimum) for length in (height, width)]
+    if whole[0] * whole[1] <= tile**2:
+        return TilePlan(height, width, (Span(0, whole[0]),), (Span(0, whole[1]),), overlap)
+    shapes, highest = [(axis(height, tile), axis(width, tile))], tile
     while len(shapes[-1][1]) > 1 and highest >= least:
         rows = axis(height, highest)
         shapes.append((rows, axis(width, tile**2 // rows[0].stop)))

@@ -207,18 +207,19 @@ def receptive_field(model: RestorationModel, limit: int = 4096) -> int | None:
     # Convolutions of float64 go through plain matrix products; float32 ones may use Winograd
     # tiles or blocked layouts, which smear NaN past the true field.
     model = model.double()
-    training, side = model.training, max(256, 4 * model.size_multiple)
+    training, multiple = model.training, model.grid
     model.eval()
-    width = padded_length(1, model.size_multiple, max(model.min_size, 2 * model.size_multiple))
+    side = max(256, 4 * multiple)
+    width = padded_length(1, multiple, max(model.min_size, 2 * multiple))
     try:
         with torch.no_grad():
             while side <= limit:
                 reach = 0
-                centre = padded_length(side // 2, model.size_multiple)
+                centre = padded_length(side // 2, multiple)
                 # What a pixel influences depends on its place in the downsampling grid.
-                for offset in (0, model.size_multiple - 1):
+                for offset in (0, multiple - 1):
                     row = centre + offset
-                    height = padded_length(side, model.size_multiple)
+                    height = padded_length(side, multiple)
                     x = torch.zeros(1, model.channels, height, width).double()
                     x[:, :, row] = torch.nan
                     touched = model.restore(x).isnan().any(dim=1).any(dim=2)[0].nonzero()
@@ -268,10 +269,10 @@ def needed_overlap(
 
     Measured on `sample(height, width)` (1×3×H×W), as it is and mirrored, at 99.9 % of the pixels:
     theoretical receptive fields of U-Nets are several times what their weights make use of. A
-    multiple of the network's size multiple, of 16 where that is larger; at least 16, unless no
-    pixel is seen from so far.
+    multiple of the network's grid, of 16 where that is larger; at least 16, unless no pixel is seen
+    from so far.
     """
-    multiple = model.size_multiple
+    multiple = model.grid
     height = padded_length(256, multiple, model.min_size)
     width = padded_length(768, multiple, model.min_size)
     half = width // 2 // multiple * multiple
@@ -299,7 +300,7 @@ def _reach(deployed: DeployedModel, image: Tensor, half: int, tolerance: float) 
         whole = deployed(image)
         left = image[..., :half]
         if deployed.survey_size:
-            columns = half // deployed.network.size_multiple
+            columns = half // deployed.network.grid
             part = deployed.restore_surveyed(left, whole[1][:, :, :columns])
         else:
             rest = (whole[1], torch.tensor(1.0)) if deployed.statistics else ()

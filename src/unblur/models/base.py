@@ -85,6 +85,11 @@ class RestorationModel(nn.Module):
         return self(blurred), {}
 
     @property
+    def grid(self) -> int:
+        """A shift of an image by so many pixels shifts what is made of it, and no more."""
+        return self.size_multiple
+
+    @property
     def channels(self) -> int:
         """Of what `restore` takes."""
         return 6 if self.draft else 3
@@ -129,10 +134,16 @@ class SurveyingModel(RestorationModel):
 
     What it sees is seen once of a large photo, and told to the tiles that are restored.
 
-    survey_size: how many numbers it notes of each cell of `size_multiple` pixels a side.
+    survey_size: how many numbers it notes of each cell of `cell` × `cell` pixels, a multiple of
+    `size_multiple`; of what is left of one at the lower and right edges, too.
     """
 
     survey_size: int
+    cell: int
+
+    @property
+    def grid(self) -> int:
+        return self.cell
 
     def survey(self, x: Tensor) -> Tensor:
         """Of a batch whose size is accepted, N×rows×columns×survey_size."""

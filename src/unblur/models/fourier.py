@@ -119,16 +119,35 @@ def cut_windows(x: Tensor, side: int, hop: int) -> Tensor:
 
 
 def cut_apart(x: Tensor, side: int) -> Tensor:
-    """N×C×H×W, sides multiples of side/2 → N×⌈H/side⌉×⌈W/side⌉×C×side×side, side by side.
+    """N×C×H×W → N×⌈H/side⌉×⌈W/side⌉×C×side×side, side by side.
 
     The last ones are filled up with zeros.
     """
-    hop = side // 2
-    x = F.pad(x, (0, hop, 0, hop))
     batch, channels, height, width = x.shape
-    rows, columns = height // side, width // side
-    x = x[:, :, : rows * side, : columns * side]
-    return x.reshape(batch, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+    rows, columns = how_many(height, side), how_many(width, side)
+    x = filled_up(x, side).reshape(batch, channels, rows, side, columns, side)
+    return x.permute(0, 2, 4, 1, 3, 5)
+
+
+def how_many(length: int, side: int) -> int:
+    """Parts of that side a length is cut into, the last one of what is left."""
+    return (length + side - 1) // side
+
+
+def filled_up(x: Tensor, multiple: int) -> Tensor:
+    """…×H×W, with zeros at its lower and right edges up to multiples."""
+    below, right = (how_many(length, multiple) * multiple - length for length in x.shape[-2:])
+    return F.pad(x, (0, right, 0, below))
+
+
+def mirrored(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    """The positions start…stop−1 of an axis that is mirrored at its ends, as in `unblur.padding`.
+
+    They lie within three times its length. Unlike there, that may be left open in a graph.
+    """
+    last = x.shape[axis] - 1
+    places = torch.arange(start, stop, device=x.device).abs()
+    return x.index_select(axis, (last - (places - last).abs()).abs())
 
 
 def spread(windows: Tensor, rows: int, columns: int) -> Tensor:

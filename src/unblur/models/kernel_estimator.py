@@ -18,6 +18,7 @@ from unblur.models.fourier import (
     cut_windows,
     fade,
     fade_at_edges,
+    filled_up,
     full_precision,
     power,
     single,
@@ -145,8 +146,7 @@ class KernelEstimator(nn.Module):
     def _spectra(self, pair: Tensor) -> Spectrum:
         """N×2×H×W → of windows side by side, N×rows×columns×2×window×(window/2+1).
 
-        The edges of the image count little: it is filled up with its mirror image, of which
-        mirrored kernels would be seen.
+        The edges of the image count little: what made them lies outside.
         """
         faded = fade_at_edges(pair, self.window // 4)
         return self.photos(cut_apart(faded, self.window) * self.fade)
@@ -196,9 +196,11 @@ class KernelEstimator(nn.Module):
         """
         near = slice(self.reach, 3 * self.reach)
         with torch.no_grad(), full_precision(blurred):
+            hop = self.window // 2
             photo, edges = (
                 self.photos(
-                    cut_windows(slopes(single(x)), self.window, self.window // 2) * self.target_fade
+                    cut_windows(filled_up(slopes(single(x)), hop), self.window, hop)
+                    * self.target_fade
                 )
                 for x in (blurred, sharp)
             )

@@ -28,7 +28,9 @@ from unblur.models.fourier import (
     cut_windows,
     fade,
     full_precision,
+    how_many,
     join_windows,
+    mirrored,
     single,
     spread,
     with_border,
@@ -80,13 +82,14 @@ class WienerFilter(nn.Module):
         self.register_buffer("slope", slope, persistent=False)
 
     def forward(self, luma: Tensor, estimate: Estimate) -> Tensor:
+        height, width = luma.shape[-2:]
         real, imaginary = self._response(estimate)
         changes = []
         for gamma in self.gammas:
             light = luma if gamma == 1 else luma.clamp_min(_DARK) ** gamma
             a, b = self._spectra(light)
             windows = self.photos.inverse(a * real - b * imaginary, a * imaginary + b * real)
-            light = join_windows(windows * self.behind, self.hop)
+            light = join_windows(windows * self.behind, self.hop)[..., :height, :width]
             changes.append(light if gamma == 1 else light.clamp(_DARK**gamma, 1.0) ** (1 / gamma))
         return torch.cat(changes, 1) - luma
 
@@ -94,15 +97,17 @@ class WienerFilter(nn.Module):
         """What the filters leave of the error of each cell, N×gammas×rows×columns, in dB."""
 
         def energy(error: Tensor) -> Tensor:
-            return F.avg_pool2d(error.square(), self.hop) + _UNCHANGED**2
+            return F.avg_pool2d(error.square(), self.hop, ceil_mode=True) + _UNCHANGED**2
 
         return 10 * torch.log10(energy(luma + changes - sharp) / energy(luma - sharp))
 
     def _spectra(self, luma: Tensor) -> Spectrum:
         """Of windows that reach half of what they overlap past the image, mirrored there."""
         outside = (self.window - self.hop) // 2
-        # The rest of the last hop is cut off again: the mirror image has to hold it.
-        luma = F.pad(luma, (outside, self.hop - outside) * 2, mode="reflect")
+        for axis in (2, 3):
+            cells = how_many(luma.shape[axis], self.hop)
+            # The rest of the last hop is cut off again: the mirror image has to hold it.
+            luma = mirrored(luma, axis, -outside, (cells + 1) * self.hop - outside)
         windows = cut_windows(luma, self.window, self.hop)
         return self.photos(windows[:, :, :, 0] * self.before)
 
@@ -193,13 +198,14 @@ class WienerUNet(SurveyingModel):
         )
         nn.init.zeros_(self.refiner.output.weight)
         nn.init.zeros_(self.refiner.output.bias)  # type: ignore[arg-type]
-        self.min_size, self.size_multiple = window, window // 2
+        trunks = (self.refiner, self.estimator.edges)
+        self.size_multiple = math.lcm(*(trunk.size_multiple for trunk in trunks))
+        self.cell, self.min_size = hop, hop + self.size_multiple
         self._guesses = (guesses, 2 * reach, 2 * reach)
         self.survey_size = math.prod(self._guesses) + 1
-        trunks = (self.refiner, self.estimator.edges)
-        if any(self.size_multiple % trunk.size_multiple for trunk in trunks):
+        if hop % self.size_multiple:
             raise ConfigError(
-                f"half of wiener_unet's window, {self.size_multiple}, must be a multiple of "
+                f"half of wiener_unet's window, {hop}, must be a multiple of "
                 f"{' and '.join(str(trunk.size_multiple) for trunk in trunks)}, its U-Nets' grids"
             )
 
@@ -257,7 +263,7 @@ class WienerUNet(SurveyingModel):
         luma = _luma(x)
         changes = x[:, 3:].mean(1, keepdim=True) - luma if self.draft else None
         guesses, balance = self.estimator(luma, changes)
-        rows, columns = (side // self.size_multiple - 1 for side in x.shape[2:])
+        rows, columns = (how_many(side, self.cell) - 1 for side in x.shape[2:])
         return Estimate(spread(guesses, rows, columns), spread(balance, rows, columns))
 
     def _filter(self, luma: Tensor, estimate: Estimate) -> Tensor:

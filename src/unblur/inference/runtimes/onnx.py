@@ -84,14 +84,14 @@ def feeds(card: ModelCard, batch: Array, statistics: Array | None, weight: float
     inputs: dict[str, Any] = {"blurred": batch}
     if card.survey:
         count, _, height, width = batch.shape
-        shape = count, height // card.size_multiple, width // card.size_multiple
+        shape = count, card.cells(height), card.cells(width)
         cells = np.arange(math.prod(shape)).reshape(shape)
         if statistics is None:
             known = np.zeros((1, card.survey), np.float32)
             return inputs | {"surveyed": batch, "known": known, "cells": cells}
         known = statistics.reshape(-1, card.survey)
         least = _least(card)
-        before = (card.min_size // card.size_multiple) ** 2  # which are seen of that
+        before = card.cells(card.min_size) ** 2  # which are seen of that
         return inputs | {"surveyed": least, "known": known, "cells": before + cells}
     if card.statistics:
         if statistics is None:
@@ -102,7 +102,7 @@ def feeds(card: ModelCard, batch: Array, statistics: Array | None, weight: float
 
 def survey_feeds(card: ModelCard, batch: Array) -> dict[str, Any]:
     """The named inputs of an exported graph that is to survey, and to restore next to nothing."""
-    known, side = np.zeros((1, card.survey), np.float32), card.min_size // card.size_multiple
+    known, side = np.zeros((1, card.survey), np.float32), card.cells(card.min_size)
     cells = np.zeros((1, side, side), np.int64)
     return {"blurred": _least(card), "surveyed": batch, "known": known, "cells": cells}
 
