@@ -51,7 +51,19 @@ RUNTIMES = ("onnxruntime", "openvino")
 MARKERS = "osv"
 WARM_STEPS = 200
 ROUNDS, PROBE_STEPS, LEFT_OUT = 2, 14, 4  # steps that are timed, without the first ones of each
-BATCH = 8
+# In so few steps more is learned by it than by the loss of the recipe.
+CHARBONNIER: Any = {"charbonnier": {"weight": 1.0, "epsilon": 1e-3}}
+USUAL: dict[str, Any] = {"data.batch_size": 8, "losses": CHARBONNIER}
+# It sees kernels in windows of 256 pixels, which it learns by losses of its own, and spectra are
+# small differences of large numbers: not in bf16.
+OWN: dict[str, dict[str, Any]] = {
+    "wiener_unet": {
+        "data.crop": 256,
+        "data.batch_size": 4,
+        "losses": {**CHARBONNIER, "kernels": 0.5, "filters": 0.2},
+        "trainer.precision": "32",
+    }
+}
 
 
 def unshuffle(
@@ -59,6 +71,14 @@ def unshuffle(
 ) -> tuple[str, dict[str, Any]]:
     blocks = {"encoder_blocks": encoder, "decoder_blocks": decoder}
     return "unshuffle_unet", {"widths": list(widths), **blocks, **more}
+
+
+def wiener(width: int) -> tuple[str, dict[str, Any]]:
+    """What is shipped since version 4 of `base`, without drafts: crops are too small for them."""
+    edges = {"edge_widths": [2 * width, 3 * width, 4 * width, 6 * width], "maps": 2, "head": 64}
+    _, refiner = unshuffle(width, 2 * width, 4 * width, 6 * width, **SHIPPED)
+    del refiner["modulated"]  # it always is
+    return "wiener_unet", {**refiner, **edges, "gammas": [1.0]}
 
 
 def naf(width: int) -> tuple[str, dict[str, Any]]:
@@ -76,6 +96,7 @@ ABOVE: Any = {"encoder": [1, 2, 2, 2, 4], "decoder": [2, 2, 2, 2], "modulated": 
 BELOW: Any = {"encoder": [2, 2, 2, 2, 4], "decoder": [2, 2, 2, 2], "modulated": True}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"shipped {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **SHIPPED) for w in (16, 24, 32)},
+    **{f"wiener {w}": wiener(w) for w in (16, 24, 32)},
     **{f"unshuffle {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **FLAT) for w in (16, 24, 32)},
     **{f"gated {w}": unshuffle(w, 2 * w, 4 * w, 6 * w, **GATED) for w in (16, 24, 32)},
     "shipped 24, from 1-1": unshuffle(8, 24, 48, 96, 144, **ABOVE),
@@ -145,7 +166,8 @@ def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]
         for name in times:
             folder = train(candidate(name, output, data, PROBE_STEPS, {"trainer.log_every": 1}))
             rows = [r for r in read_metrics(folder / "metrics.csv") if "samples_per_second" in r]
-            times[name] += [BATCH / row["samples_per_second"] for row in rows[LEFT_OUT:]]
+            batch = settings_of(name)["data.batch_size"]
+            times[name] += [batch / row["samples_per_second"] for row in rows[LEFT_OUT:]]
     measured = {name: statistics.quantiles(values)[0] for name, values in times.items()}
     scale = known.get(first, measured[first]) / measured[first]  # other hours, other speeds
     known |= {name: scale * measured[name] for name in untimed}
@@ -153,24 +175,27 @@ def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]
     return known
 
 
+def settings_of(name: str) -> dict[str, Any]:
+    """Of its recipe, those that not all candidates share."""
+    return OWN.get(CANDIDATES[name][0], USUAL)
+
+
 def candidate(
     name: str, output: Path, data: Path, steps: int, more: dict[str, Any] | None = None
 ) -> Recipe:
     architecture, options = CANDIDATES[name]
-    settings = {
+    own = settings_of(name)
+    settings = own | {
         "name": name.replace(" ", "_"),
         "output": str(output / "runs"),
         "network": {"name": architecture, "options": options, "channels_last": True},
         "data.root": str(data),
         "data.cache": str(output / "cache"),
-        "data.batch_size": BATCH,
         "data.stages": [],
-        # In so few steps more is learned by it than by the loss of the recipe.
-        "losses": {"charbonnier": {"weight": 1.0, "epsilon": 1e-3}},
         "optimizer.full_rate_inputs": None,
         "trainer.gradient_clip": 5.0,
         "data.workers": 0,
-        "data.epoch_length": BATCH * steps,
+        "data.epoch_length": own["data.batch_size"] * steps,
         "data.val_length": 1,
         "schedule.warmup": 20,
         "tensorboard": False,
