@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -527,6 +528,24 @@ def test_nothing_is_reported_to_anyone(tmp_path: Path, scene: np.ndarray) -> Non
             env={**os.environ, "HOME": str(home), "CI": "", "XDG_CACHE_HOME": ""},
         )
     assert tree(home) == []
+
+
+def test_a_photo_larger_than_the_room_goes_in_when_it_is_empty() -> None:
+    room, gone_in = batch._Room(), threading.Event()
+
+    def large() -> None:
+        with room.take(100_000_000):
+            gone_in.set()
+
+    first, second = room.take(1920 * 1080), room.take(1280 * 720)
+    first.__enter__()
+    second.__enter__()
+    waiting = threading.Thread(target=large, daemon=True)
+    waiting.start()
+    first.__exit__(None, None, None)
+    assert not gone_in.wait(0.2)
+    second.__exit__(None, None, None)
+    assert gone_in.wait(10)
 
 
 def test_cores_are_shared_out_by_what_there_is_room_for(

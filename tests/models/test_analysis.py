@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.models.test_networks import LIGHT
 from unblur.models import create_model
 from unblur.models.analysis import needed_overlap, receptive_field, separable_cost, summarize
 
@@ -29,6 +30,19 @@ def test_receptive_field_of_a_coarse_grid() -> None:
     model = create_model("unshuffle_unet", widths=[4] * 6, factor=8, **blocks)
     assert model.size_multiple == 256
     assert 10 * 256 < (receptive_field(model) or 0) < 14 * 256
+
+
+def test_costs_are_counted_where_nothing_is_filled_up() -> None:
+    options = LIGHT["wiener_unet"]
+    narrow, wide = (
+        summarize(create_model("wiener_unet", **{**options, "reach": 4, "window": window}))
+        for window in (64, 128)
+    )
+    # Its U-Nets cost what they cost, however large its windows are.
+    assert narrow.sections[-1].macs_per_pixel == wide.sections[-1].macs_per_pixel
+    assert narrow.sections[0].macs_per_pixel == pytest.approx(
+        wide.sections[0].macs_per_pixel, rel=0.5
+    )
 
 
 def test_light_unet_sections_match_the_publication() -> None:

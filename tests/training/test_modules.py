@@ -9,7 +9,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from unblur.data import DataError
 from unblur.models import create_model
 from unblur.models.checkpoint import load_checkpoint
 from unblur.registry import ConfigError
-from unblur.training import TrainingError, read_recipe, train
+from unblur.training import TrainingError, read_recipe, run, train
 from unblur.training.adversarial import AdversarialModule, gradient_penalty
 from unblur.training.config import DataConfig, OptimizerConfig, ScheduleConfig, Stage
 from unblur.training.data import EpochSampler, ValidationSampler, epoch_steps, stage_at
@@ -48,6 +50,62 @@ def rates(config: ScheduleConfig, steps: int, per_epoch: int) -> list[float]:
         optimizer.step()
         schedule.step()  # type: ignore[call-arg]
     return values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+            "batch_size",
+        ),
+        ("DataLoader worker (pid 1) is killed: workers are out of shared memory.", "data.workers"),
+        ("CUDA error: an illegal memory access was encountered", None),
+    ],
+)
+def test_what_ends_a_training_is_named(text: str, message: str | None) -> None:
+    class Trainer:
+        interrupted = False
+
+        def fit(self, *_args: object, **_options: object) -> None:
+            raise RuntimeError(text)
+
+    class Module:
+        optimizer_steps = 7
+
+    with pytest.raises(TrainingError if message else RuntimeError, match=message or text):
+        run._fit(Trainer(), Module(), None, None)  # type: ignore[arg-type]
+
+
+def test_processes_are_counted_where_they_train(
+    recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    for accelerator, devices, count in (
+        ("cpu", "auto", 1),
+        ("cpu", -1, 1),
+        ("cpu", 2, 2),
+        ("auto", "auto", 4),
+        ("gpu", -1, 4),
+        ("gpu", [0, 2], 2),
+    ):
+        settings = [f"--trainer.accelerator={accelerator}", f"--trainer.devices={devices}"]
+        assert run._ranks(read_recipe(recipe_file(), settings)) == count
+
+
+def test_runs_that_begin_together_have_folders_of_their_own(
+    recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNBLUR_RUN", "")  # is as it was afterwards
+    recipe, together = read_recipe(recipe_file()), threading.Barrier(8)
+
+    def begin(_: int) -> Path:
+        together.wait()
+        return run._new_folder(recipe)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(begin, range(8)))) == 8
 
 
 def test_schedules() -> None:

@@ -45,7 +45,7 @@ from unblur.inference.deblurrer import Deblurrer
 from unblur.inference.judgement import Verdict, judge
 from unblur.inference.video import VideoOptions, restore_video
 
-_MOST_MEGAPIXELS = 60.0  # in work at a time, some 25 bytes a pixel
+_MOST_PIXELS = 60_000_000  # in work at a time, some 25 bytes a pixel
 _LOOKED_AT = 50  # photos of a batch, to tell how large they are
 
 
@@ -289,8 +289,8 @@ def share_out(sources: Sequence[Path], runtime: str, threads: int | None) -> tup
     many = count >= 2 * cores() and not any(is_video(source) for source in sources)
     if runtime == "onnxruntime" and threads is None and many:
         looked_at = sources[:: math.ceil(count / _LOOKED_AT)]
-        typical = statistics.median(math.prod(probe_size(source)) / 1e6 for source in looked_at)
-        side_by_side = min(cores(), max(1, int(_MOST_MEGAPIXELS / max(typical, 1e-6))))
+        typical = statistics.median(math.prod(probe_size(source)) for source in looked_at)
+        side_by_side = min(cores(), max(1, int(_MOST_PIXELS / max(typical, 1))))
         return side_by_side + 1, math.ceil(cores() / side_by_side)
     return min(2, max(1, count)), threads
 
@@ -330,24 +330,22 @@ class _GivenUpError(Exception):
 
 
 class _Room:
-    """Lets photos in as long as they are few megapixels together; a larger one goes in alone."""
+    """Lets photos in as long as they are few pixels together; a larger one goes in alone."""
 
     def __init__(self) -> None:
-        self._taken = 0.0
+        self._taken = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def take(self, megapixels: float) -> Iterator[None]:
+    def take(self, pixels: int) -> Iterator[None]:
         with self._changed:
-            self._changed.wait_for(
-                lambda: not self._taken or self._taken + megapixels <= _MOST_MEGAPIXELS
-            )
-            self._taken += megapixels
+            self._changed.wait_for(lambda: not self._taken or self._taken + pixels <= _MOST_PIXELS)
+            self._taken += pixels
         try:
             yield
         finally:
             with self._changed:
-                self._taken -= megapixels
+                self._taken -= pixels
                 self._changed.notify_all()
 
 
@@ -400,10 +398,10 @@ class _Batch:
 
     def run(self, job: Job, advance: Callable[[float], None]) -> Result:
         if self._moves(job):
-            with self._room.take(_MOST_MEGAPIXELS):
+            with self._room.take(_MOST_PIXELS):
                 return self._run_moving(job, advance)
         width, height = probe_size(job.source)
-        with self._room.take(width * height / 1e6):
+        with self._room.take(width * height):
             return self._run_photo(job, advance)
 
     def _run_photo(self, job: Job, advance: Callable[[float], None]) -> Result:

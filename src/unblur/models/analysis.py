@@ -111,7 +111,8 @@ def summarize(model: nn.Module, with_field: bool = True) -> Summary:
 
 def _side(model: nn.Module) -> int:
     """Of the image that costs are counted for."""
-    return max(_SIDE, 4 * model.min_size) if isinstance(model, RestorationModel) else _SIDE
+    # Many grids, and none cut off: what is filled up would count, too.
+    return max(_SIDE, 8 * model.grid) if isinstance(model, RestorationModel) else _SIDE
 
 
 def _trace(

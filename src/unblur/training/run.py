@@ -28,6 +28,7 @@ from unblur import __version__
 from unblur.data import DataError, leak_of, require_outside, write_split
 from unblur.files import write_json
 from unblur.hardware import processor
+from unblur.inference.runtimes.base import out_of_memory
 from unblur.models import RestorationModel
 from unblur.models.analysis import count_parameters, summarize, training_feature_bytes
 from unblur.models.hidden_channels import residual_blocks
@@ -195,13 +196,13 @@ def _ranks(recipe: Recipe) -> int:
     """How many processes will train, as far as it is known before Lightning starts them."""
     if "WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
-    devices = recipe.trainer.devices
+    devices, gpus = recipe.trainer.devices, torch.cuda.device_count() if _on_cuda(recipe) else 1
     if isinstance(devices, list):
         count = len(devices)
     elif isinstance(devices, int):
-        count = torch.cuda.device_count() if devices == -1 else devices
+        count = gpus if devices == -1 else devices
     else:
-        count = int(devices) if devices.isdigit() else max(1, torch.cuda.device_count())
+        count = int(devices) if devices.isdigit() else gpus
     return max(1, count) * recipe.trainer.num_nodes
 
 
@@ -390,7 +391,12 @@ def _fit(
                 "images of different sizes do not form a batch: set --data.crop or --data.resize, "
                 "or --data.batch_size 1"
             ) from error
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in text.lower():
+        if "DataLoader worker" in text:
+            raise TrainingError(
+                f"a process that makes samples ended at step {module.optimizer_steps}, mostly for "
+                "want of memory, or of shared memory in a container: lower --data.workers"
+            ) from error
+        if out_of_memory(error):
             raise TrainingError(
                 f"out of memory at step {module.optimizer_steps}: lower --data.batch_size or "
                 "--data.crop (--trainer.accumulate keeps the effective batch), or use "
@@ -457,13 +463,12 @@ def _trainer(
 def _precision(recipe: Recipe) -> Any:
     """Float16 with scaling is for CUDA; elsewhere such a recipe is trained in float32."""
     if recipe.trainer.precision == "16-mixed":
-        on_cuda = torch.cuda.is_available() and recipe.trainer.accelerator in (
-            "auto",
-            "gpu",
-            "cuda",
-        )
-        return "16-mixed" if on_cuda else "32"
+        return "16-mixed" if _on_cuda(recipe) else "32"
     return recipe.trainer.precision
+
+
+def _on_cuda(recipe: Recipe) -> bool:
+    return torch.cuda.is_available() and recipe.trainer.accelerator in ("auto", "gpu", "cuda")
 
 
 def _lightning_steps(recipe: Recipe) -> int:
@@ -512,10 +517,12 @@ def _new_folder(recipe: Recipe) -> Path:
         folder = base / (stamp if number == 0 else f"{stamp}-{number:02}")
         try:
             base.mkdir(parents=True, exist_ok=True)
-            if folder.exists():
-                number += 1
-                continue
             folder.mkdir()
+        except FileExistsError:
+            if not base.is_dir():
+                raise ConfigError(f"{base}: is no folder") from None
+            number += 1
+            continue
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
         # Processes that Lightning starts find the folder here.

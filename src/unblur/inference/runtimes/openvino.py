@@ -55,6 +55,9 @@ class OpenVinoRuntime:
         # Without the hint, OpenVINO computes in bf16 wherever the processor can.
         precision = "bf16" if name == BF16 and self.card.bf16 else "f32"
         config: dict[str, object] = {"INFERENCE_PRECISION_HINT": precision}
+        if device == "cpu":
+            # What is prepared for a size of image is not kept: with every size it would be more.
+            config["CPU_RUNTIME_CACHE_CAPACITY"] = "0"
         if threads and device == "cpu":
             config["INFERENCE_NUM_THREADS"] = threads
             # Several processes with a few threads each would all be bound to the same cores.
