@@ -396,7 +396,7 @@ def _fit(
                 f"a process that makes samples ended at step {module.optimizer_steps}, mostly for "
                 "want of memory, or of shared memory in a container: lower --data.workers"
             ) from error
-        if out_of_memory(error):
+        if isinstance(error, torch.OutOfMemoryError) or out_of_memory(error):
             raise TrainingError(
                 f"out of memory at step {module.optimizer_steps}: lower --data.batch_size or "
                 "--data.crop (--trainer.accumulate keeps the effective batch), or use "
