@@ -55,12 +55,13 @@ ROUNDS, PROBE_STEPS, LEFT_OUT = 2, 14, 4  # steps that are timed, without the fi
 CHARBONNIER: Any = {"charbonnier": {"weight": 1.0, "epsilon": 1e-3}}
 USUAL: dict[str, Any] = {"data.batch_size": 8, "losses": CHARBONNIER}
 # It sees kernels in windows of 256 pixels, which it learns by losses of its own, and spectra are
-# small differences of large numbers: not in bf16.
+# small differences of large numbers: not in bf16, and at half the rate.
 OWN: dict[str, dict[str, Any]] = {
     "wiener_unet": {
         "data.crop": 256,
         "data.batch_size": 4,
         "losses": {**CHARBONNIER, "kernels": 0.5, "filters": 0.2},
+        "optimizer.lr": 5e-4,
         "trainer.precision": "32",
     }
 }

@@ -27,6 +27,7 @@ from unblur.training import TrainingError, read_recipe, run, train
 from unblur.training.adversarial import AdversarialModule, gradient_penalty
 from unblur.training.config import DataConfig, OptimizerConfig, ScheduleConfig, Stage
 from unblur.training.data import EpochSampler, ValidationSampler, epoch_steps, stage_at
+from unblur.training.muon import orthogonal
 from unblur.training.optimizers import build_optimizer, build_schedule, parameter_groups
 from unblur.training.reports import read_metrics
 from unblur.training.restoration import (
@@ -215,7 +216,7 @@ def test_silent_channels_begin_anew() -> None:
         revive_silent_channels(create_model("unet16", width=4), images)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon", "rmsprop", "sgd"])
 def test_optimizers(name: str) -> None:
     network = nn.Conv2d(3, 3, 1)
     before = network.weight.detach().clone()
@@ -225,6 +226,37 @@ def test_optimizers(name: str) -> None:
     assert not torch.equal(before, network.weight)
     if name == "rmsprop":
         assert optimizer.param_groups[0]["alpha"] == 0.8
+
+
+def test_muon_turns_all_directions_of_a_matrix_alike() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(6, 12, 3), nn.Conv2d(12, 12, 3, groups=12), nn.PReLU(12))
+    optimizer = build_optimizer(OptimizerConfig("muon", lr=0.01), network)
+    before = {name: each.detach().clone() for name, each in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter) * torch.rand(len(parameter)).view(
+            -1, *[1] * (parameter.ndim - 1)
+        )
+    optimizer.step()
+    moved = {name: before[name] - each.detach() for name, each in network.named_parameters()}
+    values = torch.linalg.svdvals(moved["0.weight"].flatten(1)) / (0.2 * math.sqrt(54) * 0.01)
+    assert values.min() > 0.4
+    assert values.max() < 1.3
+    # Others move as with Adam, whose first step is the rate itself, and matrices as far on average.
+    for name in ("0.bias", "1.weight", "1.bias", "2.weight"):
+        torch.testing.assert_close(moved[name].abs(), torch.full_like(moved[name], 0.01))
+    assert moved["0.weight"].square().mean().sqrt() == pytest.approx(0.002, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (5, 5)])
+def test_orthogonal_matrices(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    close = orthogonal(matrix)
+    assert torch.linalg.svdvals(close).max() < 1.3
+    assert (close * (u @ v)).sum() / min(shape) > 0.7
+    assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
 
 
 def test_psnr_is_that_of_eight_bits() -> None:

@@ -200,7 +200,7 @@ def test_quick_keeps_the_shape() -> None:
         (["--nothing", "3"], "Valid: adversarial, data"),
         (["--trainer.max_epochs", "many"], "trainer.max_epochs.*int"),
         (["--trainer.precision", "8"], "trainer.precision"),
-        (["--optimizer.name", "adamx"], "unknown optimizer 'adamx'.*Valid: adam, adamw"),
+        (["--optimizer.name", "adamx"], "unknown optimizer 'adamx'.*Valid: adam, adamw, muon"),
         (["--schedule.name", "cosin"], "unknown schedule 'cosin'.*Did you mean 'cosine'"),
         (["--network.name", "unet"], "unknown model 'unet'"),
         (["--network.options.depth", "3"], "unknown option of unet16 'depth'"),

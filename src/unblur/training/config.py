@@ -105,7 +105,7 @@ class DataConfig:
 
 @dataclass
 class OptimizerConfig:
-    """name: adam, adamw, rmsprop or sgd. rho is RMSprop's smoothing, momentum is SGD's.
+    """name: adam, adamw, muon, rmsprop or sgd. rho is RMSprop's smoothing, momentum is SGD's.
 
     Weight decay leaves biases and normalisations out.
     full_rate_inputs: a layer whose outputs are sums of more inputs learns more slowly, at

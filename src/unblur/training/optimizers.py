@@ -15,9 +15,13 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from unblur.registry import ConfigError, unknown
 from unblur.training.config import OptimizerConfig, ScheduleConfig
+from unblur.training.muon import Muon
 
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+OPTIMIZERS = ("adam", "adamw", "muon", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "plateau", "exponential", "step", "one_cycle")
+
+
+Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 
 def parameter_groups(
@@ -27,11 +31,7 @@ def parameter_groups(
 
     full_rate_inputs: where an output has more inputs, weights learn that much more slowly.
     """
-    inputs = {
-        module.weight: _inputs(module)
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-    }
+    inputs = {module.weight: _inputs(module) for module in _layers(network)}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         if parameter.requires_grad:
@@ -43,7 +43,27 @@ def parameter_groups(
     ]
 
 
-def _inputs(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
+def split_groups(network: nn.Module, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each group as one of weights that are matrices, `orthogonal`, and one of all others: biases,
+    scales and depthwise convolutions."""
+    matrices = {
+        layer.weight
+        for layer in _layers(network)
+        if isinstance(layer, nn.Linear) or layer.groups == 1
+    }
+    split = []
+    for group in groups:
+        for orthogonal in (True, False):
+            params = [each for each in group["params"] if (each in matrices) == orthogonal]
+            split.append(group | {"params": params, "orthogonal": orthogonal})
+    return [group for group in split if group["params"]]
+
+
+def _layers(network: nn.Module) -> list[Layer]:
+    return [module for module in network.modules() if isinstance(module, Layer)]
+
+
+def _inputs(layer: Layer) -> float:
     """How many numbers each output is a sum of."""
     if isinstance(layer, nn.ConvTranspose2d):
         taps = math.prod(layer.kernel_size) / math.prod(layer.stride)
@@ -69,6 +89,8 @@ def build_optimizer(
             return torch.optim.Adam(groups, config.lr, betas, fused=fused)
         case "adamw":
             return torch.optim.AdamW(groups, config.lr, betas, fused=fused)
+        case "muon":
+            return Muon(split_groups(network, groups), config.lr, betas)
         case "rmsprop":
             return torch.optim.RMSprop(groups, config.lr, alpha=config.rho)
         case "sgd":
