@@ -7,8 +7,8 @@ Every candidate is trained for the same minutes of the same machine (of one core
 each set of benchmarks/suite.yaml. What a step of each takes is timed first, in turns: the quarter
 of the steps that are fastest, so that other work on the machine hardly counts. It gets as many
 steps as fit into its minutes, however long they take. What is timed, trained or measured already in
-STUDY is kept; what is timed later is scaled by the first one, timed again beside it. Other minutes
-or another seed need a folder of their own.
+STUDY is kept; what is timed later is scaled by the first one, timed again beside it. Other minutes,
+another seed or optimizer need a folder of their own.
 
 `--compare`, on a quiet machine, then times all that are in STUDY, and the shipped models, in both
 runtimes, and writes study.csv and study.png there.
@@ -41,6 +41,7 @@ from unblur.inference.export import export_model
 from unblur.models.checkpoint import load_checkpoint
 from unblur.training import read_recipe, train
 from unblur.training.config import Recipe
+from unblur.training.optimizers import OPTIMIZERS
 from unblur.training.recipe import overridden
 from unblur.training.reports import read_metrics
 
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="all by default")
     parser.add_argument("--minutes", type=float, default=6.0, help="of training each")
     parser.add_argument("--seed", type=int, default=42, help="of weights and samples")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     parser.add_argument("--compare", action="store_true", help="nothing is trained: table and plot")
     parser.add_argument("--rounds", type=int, default=2, help="of timing")
     args = parser.parse_args()
@@ -135,25 +137,27 @@ def main() -> None:
             parser.error(f"{args.output} holds none of the candidates")
         compare(trained | shipped_models(), args.output, args.data, args.rounds)
         return
-    terms, kept = {"minutes": args.minutes, "seed": args.seed}, args.output / "terms.json"
+    terms = {"minutes": args.minutes, "seed": args.seed, "optimizer": args.optimizer}
+    kept = args.output / "terms.json"
     known = json.loads(kept.read_text()) if kept.exists() else terms
     if known != terms:
-        parser.error(
-            f"{args.output} is of {known['minutes']:g} minutes and seed {known['seed']}; name "
-            "another folder"
-        )
+        of = ", ".join(f"{name} {value}" for name, value in known.items())
+        parser.error(f"{args.output} is of {of}; name another folder")
     args.output.mkdir(parents=True, exist_ok=True)
     write_json(kept, terms)
-    seconds = step_seconds(names, args.output, args.data)
+    alike = {"seed": args.seed, "optimizer.name": args.optimizer}
+    seconds = step_seconds(names, args.output, args.data, alike)
     for name, file in files.items():
         if not file.exists():
             steps = round(60 * args.minutes / seconds[name])
             print(f"{name}: {1e3 * seconds[name]:.0f} ms a step, {steps} steps", flush=True)
-            run_one(name, file, args.data, steps, args.seed)
+            run_one(name, file, args.data, steps, alike)
         print(name, gains(name, file, args.output, args.data), flush=True)
 
 
-def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]:
+def step_seconds(
+    names: list[str], output: Path, data: Path, alike: dict[str, Any]
+) -> dict[str, float]:
     """What a step of each candidate takes: a quarter of them, over rounds in turns, is faster."""
     file = output / "step_seconds.json"
     known = json.loads(file.read_text()) if file.exists() else {}
@@ -161,11 +165,13 @@ def step_seconds(names: list[str], output: Path, data: Path) -> dict[str, float]
     if not untimed:
         return known
     first = next(iter(known), untimed[0])
-    train(candidate("unshuffle 16", output, data, WARM_STEPS))  # decoded photos are kept for all
+    # Decoded photos are kept for all.
+    train(candidate("unshuffle 16", output, data, WARM_STEPS, alike))
     times: dict[str, list[float]] = {name: [] for name in dict.fromkeys([first, *untimed])}
     for _ in range(ROUNDS):
         for name in times:
-            folder = train(candidate(name, output, data, PROBE_STEPS, {"trainer.log_every": 1}))
+            probe = alike | {"trainer.log_every": 1}
+            folder = train(candidate(name, output, data, PROBE_STEPS, probe))
             rows = [r for r in read_metrics(folder / "metrics.csv") if "samples_per_second" in r]
             batch = settings_of(name)["data.batch_size"]
             times[name] += [batch / row["samples_per_second"] for row in rows[LEFT_OUT:]]
@@ -181,9 +187,7 @@ def settings_of(name: str) -> dict[str, Any]:
     return OWN.get(CANDIDATES[name][0], USUAL)
 
 
-def candidate(
-    name: str, output: Path, data: Path, steps: int, more: dict[str, Any] | None = None
-) -> Recipe:
+def candidate(name: str, output: Path, data: Path, steps: int, more: dict[str, Any]) -> Recipe:
     architecture, options = CANDIDATES[name]
     own = settings_of(name)
     settings = own | {
@@ -205,12 +209,11 @@ def candidate(
         "trainer.pictures": 0,
         "trainer.log_every": 50,
     }
-    return overridden(read_recipe(RECIPE), settings | (more or {}))
+    return overridden(read_recipe(RECIPE), settings | more)
 
 
-def run_one(name: str, file: Path, data: Path, steps: int, seed: int) -> None:
-    more = {"data.val_length": 60, "seed": seed}
-    folder = train(candidate(name, file.parent, data, steps, more))
+def run_one(name: str, file: Path, data: Path, steps: int, alike: dict[str, Any]) -> None:
+    folder = train(candidate(name, file.parent, data, steps, alike | {"data.val_length": 60}))
     architecture, options, network = load_checkpoint(folder / "checkpoints" / "last.safetensors")
     export_model(network, file, name, architecture, options)
     print(f"{name}: {file}", flush=True)

@@ -248,6 +248,28 @@ def test_muon_turns_all_directions_of_a_matrix_alike() -> None:
     assert moved["0.weight"].square().mean().sqrt() == pytest.approx(0.002, rel=0.2)
 
 
+def test_muon_goes_on_from_its_state() -> None:
+    torch.manual_seed(0)
+    networks = [nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    x = torch.randn(1, 3, 6, 6)
+
+    def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+
+    config = OptimizerConfig("muon", lr=0.01, weight_decay=0.1)
+    whole, first, second = (build_optimizer(config, networks[index]) for index in (0, 1, 1))
+    for _ in range(2):
+        step(networks[0], whole)
+    step(networks[1], first)
+    second.load_state_dict(first.state_dict())
+    step(networks[1], second)
+    for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("shape", [(8, 72), (72, 8), (5, 5)])
 def test_orthogonal_matrices(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
