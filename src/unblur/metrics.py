@@ -59,8 +59,7 @@ def ssim(restored: Image, sharp: Image, variant: Variant = "channels") -> float 
     """
     if min(sharp.shape[:2]) < _WINDOW:
         return None
-    luminance, structure = _similarity(restored, sharp, variant)
-    return float(np.mean(luminance * structure))
+    return _similarity(restored, sharp, variant)[0]
 
 
 def ms_ssim(restored: Image, sharp: Image) -> float | None:
@@ -69,9 +68,8 @@ def ms_ssim(restored: Image, sharp: Image) -> float | None:
         return None
     result = 1.0
     for scale, weight in enumerate(_SCALE_WEIGHTS, 1):
-        luminance, structure = _similarity(restored, sharp, "channels")
-        last = scale == len(_SCALE_WEIGHTS)
-        value = float(np.mean(luminance * structure if last else structure))
+        whole, structure = _similarity(restored, sharp, "channels")
+        value = whole if scale == len(_SCALE_WEIGHTS) else structure
         result *= max(value, 0.0) ** weight
         restored, sharp = _halved(restored), _halved(sharp)
     return result
@@ -83,12 +81,22 @@ def _halved(image: Image) -> Image:
     return np.mean(parts, axis=0)
 
 
-def _similarity(first: Image, second: Image, variant: Variant) -> tuple[Image, Image]:
-    """The luminance term of SSIM, and its contrast and structure term, at every place."""
-    from scipy.ndimage import gaussian_filter
-
+def _similarity(first: Image, second: Image, variant: Variant) -> tuple[float, float]:
+    """Means of SSIM and of its contrast and structure term."""
     if variant not in get_args(Variant):
         raise ValueError(f"ssim: one of {', '.join(get_args(Variant))}, not {variant!r}")
+    if variant == "volume":
+        return _similarity_of(first, second, variant)
+    # One channel after the other: there are some ten arrays of its size.
+    channels = range(first.shape[2])
+    parts = [_similarity_of(first[..., [c]], second[..., [c]], variant) for c in channels]
+    whole, structure = np.mean(parts, axis=0)
+    return float(whole), float(structure)
+
+
+def _similarity_of(first: Image, second: Image, variant: Variant) -> tuple[float, float]:
+    from scipy.ndimage import gaussian_filter
+
     axes = (0, 1) if variant == "channels" else (0, 1, 2)
     radius = _WINDOW // 2
     inside = slice(radius, -radius) if variant == "channels" else slice(None)
@@ -105,7 +113,7 @@ def _similarity(first: Image, second: Image, variant: Variant) -> tuple[Image, I
     c1, c2 = _STABLE
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return luminance, structure
+    return float(np.mean(luminance * structure)), float(np.mean(structure))
 
 
 def luma(image: Image) -> Image:

@@ -315,6 +315,12 @@ def test_what_is_kept_belongs_to_the_sharp_photo_too(photo: np.ndarray) -> None:
     assert np.array_equal(spoil(alone, photo), spoil(alone.target, photo))
 
 
+def test_varying_blur_takes_single_kernels_only() -> None:
+    for blur in ({"preset": "any-blur"}, [{"gaussian": {"sigma": 1}}, {"defocus": {"radius": 2}}]):
+        with pytest.raises(BlurError, match="varying blends single kernels"):
+            parse_degradation([{"varying": {"blur": blur}}])
+
+
 def test_varying_blur_varies(photo: np.ndarray) -> None:
     step = VaryingBlur(OneOf((Unchanged(), GaussianBlur(4.0))), count=4, grid=3)
     drawn = step.draw(np.random.default_rng(8))
@@ -322,9 +328,8 @@ def test_varying_blur_varies(photo: np.ndarray) -> None:
     change = np.abs(drawn(photo) - photo).mean(axis=2)
     corners = [change[:40, :40].mean(), change[-40:, -40:].mean(), change[:40, -40:].mean()]
     assert max(corners) > 1.5 * min(corners)
-    nested = VaryingBlur(Sequential((GaussianBlur(1.0), GaussianBlur(2.0))))
     with pytest.raises(BlurError, match="single kernels"):
-        nested.draw(np.random.default_rng(0))
+        VaryingBlur(Sequential((GaussianBlur(1.0), GaussianBlur(2.0))))
 
 
 def test_an_object_moves_and_the_rest_stands_still(scene: np.ndarray) -> None:

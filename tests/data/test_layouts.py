@@ -229,6 +229,22 @@ def test_missing_sides_are_told(tmp_path: Path) -> None:
     assert detect(tmp_path / "gamma") == "gopro_gamma"
 
 
+def test_pairs_beside_the_subsets_are_told(tmp_path: Path) -> None:
+    def pair(folder: Path) -> None:
+        for side in ("blur", "sharp"):
+            picture(folder / side / "000001.png")
+
+    for place in ("flat/train", "flat/validation", "flat", "gopro/train/A", "gopro/B", "gopro/C/D"):
+        pair(tmp_path / place)
+    for layout, others in (("flat", ["", "validation"]), ("gopro", ["B", "C"])):
+        found = open_dataset(f"{layout}:{tmp_path / layout}")
+        assert len(found.pairs) == 1
+        places = [str(tmp_path / layout / other) for other in others]
+        assert [problem.split(":")[0] for problem in found.problems] == places
+        with pytest.raises(DataError, match="lies beside train, test, val"):
+            require_healthy(found)
+
+
 def test_links_and_specs(tmp_path: Path) -> None:
     picture(tmp_path / "real" / "1.png")
     (tmp_path / "linked").mkdir()

@@ -445,6 +445,10 @@ def test_preview(data: Path, photos: Path, tmp_path: Path) -> None:
         unblur("data", "preview", photos, "--blur", "photo", "-o", tmp_path / "s.png").exit_code
         == 2
     )
+    inside = unblur("data", "preview", photos, "--blur", "photo", "-o", photos / "sheet.png")
+    assert inside.exit_code != 0
+    assert "lies inside the data set" in inside.output
+    assert not (photos / "sheet.png").exists()
     bare = unblur("data", "preview", photos, "-o", tmp_path / "t.png")
     assert "choose one with --blur" in bare.output
     assert unblur("data", "blurs").output.count("gaussian") >= 2

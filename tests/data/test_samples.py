@@ -29,6 +29,7 @@ from unblur.data import (
     resized,
     without_blurred,
 )
+from unblur.data.samples import _region
 from unblur.data.sources import FileSource
 
 
@@ -137,6 +138,21 @@ def test_crops_of_any_size(height: int, width: int, scale: float, position: int)
     assert -1 <= sample["sharp"].min() < 0 < sample["sharp"].max() <= 1
 
 
+def test_wide_blur_around_a_scaled_crop_stays_inside_the_image() -> None:
+    """Where it touches the edge, rounding put the part that is resized a hair outside."""
+    pair = Pair("p", "p", ArraySource("p", np.zeros((400, 300, 3), np.uint8)))
+    blur = Degradation(GaussianBlur(20.0))
+    for scale in (0.857, 0.777, 0.6):
+        samples = Samples([pair], blur, crop=96, augmentation=Augmentation(scale=(scale, scale)))
+        for position in range(40):
+            assert samples[position]["blurred"].shape == (3, 96, 96)
+    for left in range(190):
+        place = (left, left, 112, 112)
+        image = np.zeros((302, 302, 3), np.uint8)
+        part, corner = _region(image, place, (96, 96), 60)
+        assert part.shape[0] >= corner[0] + 96
+
+
 def test_a_crop_is_blurred_by_what_lies_around_it() -> None:
     white_outside = np.full((96, 96, 3), 255, np.uint8)
     white_outside[32:64, 32:64] = 0
@@ -197,6 +213,10 @@ def test_a_full_cache_only_stops_growing(tmp_path: Path, scene: np.ndarray) -> N
         for index, path in enumerate(paths):
             assert np.array_equal(cache.load(FileSource(path)), scene[:50, :50] // (index + 1))
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+    # By default all that the disk has room for, whatever lies there already.
+    for path in paths:
+        ImageCache(tmp_path / "cache").load(FileSource(path))
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(DataError, match="cannot be used as cache"):

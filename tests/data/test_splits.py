@@ -83,6 +83,9 @@ def test_original() -> None:
     assert (split.train, split.val) == ({"s000": 3, "s002": 5}, {"s001": 4})
     with pytest.raises(DataError, match="no validation subset"):
         make_split(videos([3, 4], ["train", "train"]), "original")
+    loose = videos([3, 4, 5], ["train", "test", ""])
+    split = make_split(loose, "original")
+    assert [len(split.part(loose, part)) for part in ("train", "val")] == [3, 4]
     two = videos([3, 4], ["train", "test"])
     below = [
         replace(p, sequence=p.sequence.replace("s001", "test/s000"), name=f"test/{p.name}")

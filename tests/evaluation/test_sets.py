@@ -157,6 +157,13 @@ def test_what_cannot_be_opened(photos: Path, tmp_path: Path) -> None:
         open_set(SetSpec(f"sharp:{tmp_path / 'absent'}"))
 
 
+def test_a_blur_that_would_go_unused_is_refused(data: Path) -> None:
+    spec = SetSpec(f"gopro:{data / 'gopro'}", blur="gaussian:sigma=1.6", count=2)
+    with pytest.raises(ConfigError, match="the blur would go unused.*--reblur"):
+        open_set(spec)
+    assert all(case.drawn for case in open_set(replace(spec, reblur=True)).cases)
+
+
 def test_kernels_are_known_only_where_one_made_the_blur(photos: Path) -> None:
     def known(blur: str) -> bool:
         data = open_set(SetSpec(f"sharp:{photos}", blur=blur, count=1))

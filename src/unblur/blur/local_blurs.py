@@ -44,13 +44,17 @@ class VaryingBlur(Step):
     def __post_init__(self) -> None:
         require(self, "count", 2, 16)
         require(self, "grid", 2, 64)
+        for step in self.blur.alternatives():
+            if isinstance(step, KernelBlur):
+                continue
+            part = step.draw(np.random.default_rng(0))
+            if len(part.kernels) > 1:
+                raise BlurError("varying blends single kernels, not steps of several")
+            if part.sharp is not unchanged:
+                raise BlurError("varying blends what blurs: put keep before or after it")
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         parts = [self.blur.draw(rng) for _ in range(draw_count(self.count, rng))]
-        if any(len(part.kernels) > 1 for part in parts):
-            raise BlurError("varying blends single kernels, not steps of several")
-        if any(part.sharp is not unchanged for part in parts):
-            raise BlurError("varying blends what blurs: put keep before or after it")
         seed = int(rng.integers(2**32))
         shape = (self.grid, self.grid, len(parts))
         coarse = np.random.default_rng(seed).standard_normal(shape, np.float32)

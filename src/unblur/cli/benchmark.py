@@ -91,6 +91,7 @@ def benchmark(
     # Only networks without weights need torch.
     people = network_errors_for_people() if network else nullcontext()
     with evaluation_errors_for_people(), people:
+        from unblur.data import require_outside
         from unblur.evaluation import (
             BENCHMARK_FILE,
             EvaluationError,
@@ -129,6 +130,8 @@ def benchmark(
             if not candidates:
                 raise fail("none of the models runs on a runtime that was named", 2)
             if output is not None:  # before minutes of measuring
+                for each in sets:
+                    require_outside(output, each.roots)
                 make_folder(output, EvaluationError)
             with progress_bar("timing") as timing, progress_bar("measuring") as measuring:
                 result = run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +20,24 @@ class ImageCache:
     """Keeps decoded images, in memory or as memory-mapped files that processes share.
 
     folder: where to keep them; None for memory, in which case each worker has its own.
-    limit: in bytes. What comes after is decoded every time: training visits all images equally
-        often, so replacing old ones by new ones would help none.
+    limit: in bytes; by default a GiB in memory, and in a folder all but a GiB of what its disk has
+        left. What comes after is decoded every time: training visits all images equally often, so
+        replacing old ones by new ones would help none.
     """
 
-    def __init__(self, folder: Path | None = None, limit: int = _GIBIBYTE) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        self.folder = folder
         self._images: dict[str, Pixels] = {}
         self._used = self._kept = 0
+        most = _GIBIBYTE
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._used = self._on_disk(folder)
+                most = self._used + shutil.disk_usage(folder).free - _GIBIBYTE
             except OSError as error:
                 raise DataError(f"{folder}: cannot be used as cache ({error.strerror})") from error
+        self.limit = most if limit is None else limit
 
     def load(self, source: ImageSource) -> Pixels:
         """The pixels of a source, H×W×3 uint8, not to be written to. Raises DataError."""

@@ -91,6 +91,22 @@ def _subsets(root: Path) -> list[tuple[str, Path]]:
     return found or [("", root)]
 
 
+def _beside_subsets(root: Path, holds_pairs: Callable[[Path], bool]) -> list[str]:
+    """Problems: pairs where nobody looks for them, as there are subsets."""
+    if not any((root / name).is_dir() for name in SUBSETS):
+        return []
+    others = [place for place in _folders(root) if place.name not in SUBSETS]
+    return [
+        f"{place}: has pairs, but lies beside {', '.join(SUBSETS)}, which alone are read"
+        for place in (root, *others)
+        if holds_pairs(place)
+    ]
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(each for each in place.iterdir() if each.is_dir())
+
+
 def _gather(parts: Iterable[Found]) -> Found:
     pairs: list[Pair] = []
     problems: list[str] = []
@@ -118,7 +134,13 @@ def _gopro(root: Path, kind: str) -> Found:
                         _constantly(sequence),
                     )
 
-    return _gather(sequences())
+    def is_sequence(place: Path) -> bool:
+        return (place / "sharp").is_dir() and (place / kind).is_dir()
+
+    def holds_pairs(place: Path) -> bool:
+        return place != root and (is_sequence(place) or any(map(is_sequence, _folders(place))))
+
+    return _gather([*sequences(), ([], _beside_subsets(root, holds_pairs))])
 
 
 def read_gopro(root: Path) -> Found:
@@ -135,8 +157,7 @@ def _is_gopro(root: Path, kind: str) -> bool:
     return any(
         (place / "sharp").is_dir() and (place / kind).is_dir()
         for _, folder in _subsets(root)
-        for place in folder.iterdir()
-        if place.is_dir()
+        for place in _folders(folder)
     )
 
 
@@ -299,15 +320,15 @@ def read_flat(root: Path) -> Found:
                         _folder(prefix),
                     )
 
-    return _gather(sides())
+    return _gather([*sides(), ([], _beside_subsets(root, _holds_sides))])
 
 
 def is_flat(root: Path) -> bool:
-    return any(
-        (folder / blurred).is_dir() and (folder / sharp).is_dir()
-        for _, folder in _subsets(root)
-        for blurred, sharp in _FLAT
-    )
+    return any(_holds_sides(folder) for _, folder in _subsets(root))
+
+
+def _holds_sides(folder: Path) -> bool:
+    return any((folder / one).is_dir() and (folder / other).is_dir() for one, other in _FLAT)
 
 
 def read_sharp(root: Path) -> Found:

@@ -227,11 +227,11 @@ def _region(
     if (height, width) == crop:
         part = image[top - above : top + height + below, left - before : left + width + after]
         return part, (above, before)
-    box = (
-        left - before * right,
-        top - above * down,
-        left + width + after * right,
-        top + height + below * down,
+    box = (  # within the image, which rounding may leave by a hair
+        max(0.0, left - before * right),
+        max(0.0, top - above * down),
+        min(image.shape[1], left + width + after * right),
+        min(image.shape[0], top + height + below * down),
     )
     size = (before + crop[1] + after, above + crop[0] + below)
     picture = Image.fromarray(np.ascontiguousarray(image))

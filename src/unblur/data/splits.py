@@ -49,8 +49,12 @@ class Split:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def part(self, dataset: Dataset, part: Part) -> list[Pair]:
-        """The pairs of a data set that train or validate. Raises DataError for another data set."""
-        unknown = set(dataset.sequences) - self.train.keys() - self.val.keys()
+        """The pairs of a data set that train or validate. Raises DataError for another data set.
+
+        Of the authors' subsets, what is in none is in neither part.
+        """
+        in_parts = [p for p in dataset.pairs if p.subset or self.kind != "original"]
+        unknown = {p.sequence for p in in_parts} - self.train.keys() - self.val.keys()
         if unknown:
             raise DataError(
                 f"{dataset.spec}: the split knows nothing of {len(unknown)} of its sequences, "

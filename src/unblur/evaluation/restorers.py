@@ -185,7 +185,9 @@ class ProcessRestorer(Restorer):
         self._start()
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "unblur.evaluation.worker", json.dumps(asdict(self._spec))]
+        # -P: no modules are taken from the folder that this was called in.
+        worker = [sys.executable, "-P", "-m", "unblur.evaluation.worker"]
+        command = [*worker, json.dumps(asdict(self._spec))]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )

@@ -170,6 +170,11 @@ def open_set(spec: SetSpec, root: Path = Path(), patches: tuple[int, int] | None
     if not pairs:
         raise EvaluationError(f"{dataset.spec}: there are no images in it to evaluate on")
     cases = _cases(dataset, pairs, spec, degradation)
+    if degradation is not None and not any(case.drawn for case in cases):
+        raise ConfigError(
+            f"{dataset.spec}: the blur would go unused, as each of its images has a blurred "
+            "partner; leave it out, or blur the sharp ones instead with reblur (--reblur)"
+        )
     name = printable(spec.name or _name(spec))
     return TestSet(name, spec, tuple(_labelled(cases)), dataset.problems, patches, dataset.roots)
 

@@ -69,7 +69,8 @@ class DataConfig:
     batch_size: per device. epoch_length: samples in an epoch; one of each image by default.
     val_length: at most so many validation images, evenly spread.
     stages: progressive crops. workers: processes that make samples.
-    cache: a folder for decoded images; they are kept in memory, up to a GiB, without.
+    cache: a folder for decoded images, as many as its disk has room for but for a GiB; without,
+        each process keeps a GiB of them in memory.
     """
 
     train: str | list[dict[str, Any]] = ""

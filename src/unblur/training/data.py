@@ -74,7 +74,8 @@ def prepare_pairs(config: DataConfig) -> Prepared:
         if leak.sequences:
             raise DataError(
                 f"{other.spec}: {len(leak.sequences)} of its sequences, such as "
-                f"{min(leak.sequences)}, are also trained on; a validation on them says nothing"
+                f"{min(leak.sequences)}, are also trained on; a validation on them says nothing "
+                "(sequences go by name: rename files or folders that only happen to share one)"
             )
         roots = dataset.roots + other.roots
         return Prepared(_patched(config, dataset), _patched(config, other), None, roots)

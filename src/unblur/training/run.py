@@ -25,6 +25,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 
 from unblur import __version__
+from unblur.blur import BlurError
 from unblur.data import DataError, leak_of, require_outside, write_split
 from unblur.files import write_json
 from unblur.hardware import processor
@@ -374,10 +375,10 @@ def _fit(
 ) -> None:
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except DataError as error:
+    except (DataError, BlurError) as error:
         # Of another process it comes with that process's traceback, which ends with what it says.
-        last = str(error).strip().splitlines()[-1]
-        raise DataError(last.removeprefix(f"{DataError.__module__}.DataError: ")) from error
+        last, kind = str(error).strip().splitlines()[-1], type(error)
+        raise kind(last.removeprefix(f"{kind.__module__}.{kind.__name__}: ")) from error
     except (TrainingError, ConfigError):
         raise
     except SystemExit:

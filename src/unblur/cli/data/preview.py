@@ -32,6 +32,7 @@ def preview(
     with data_errors_for_people(), errors_for_people():
         degradation = parse_degradation(blur) if blur else None
         found = data.require_healthy(data.open_dataset(dataset))
+        data.require_outside(output, found.roots)
         sheet = data.contact_sheet(found, degradation, count, seed, crop)
         write_photo(Photo(sheet), output, overwrite=overwrite)
     typer.echo(f"{output}: {sheet.shape[1]}×{sheet.shape[0]}")
