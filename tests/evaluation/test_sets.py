@@ -159,7 +159,7 @@ def test_what_cannot_be_opened(photos: Path, tmp_path: Path) -> None:
 
 def test_a_blur_that_would_go_unused_is_refused(data: Path) -> None:
     spec = SetSpec(f"gopro:{data / 'gopro'}", blur="gaussian:sigma=1.6", count=2)
-    with pytest.raises(ConfigError, match="the blur would go unused.*--reblur"):
+    with pytest.raises(ConfigError, match=r"the blur would go unused.*--reblur"):
         open_set(spec)
     assert all(case.drawn for case in open_set(replace(spec, reblur=True)).cases)
 
