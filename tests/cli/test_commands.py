@@ -63,6 +63,10 @@ def test_summary_of_a_network_and_of_a_checkpoint(tmp_path: Path) -> None:
     same = json.loads(unblur("summary", tmp_path / "best.pth", "--json").stdout)
     assert same["parameters"] == few["parameters"]
     assert same["options"]["start_filters"] == 8
+
+
+@pytest.mark.slow
+def test_summary_of_a_shipped_model() -> None:
     shipped = json.loads(unblur("summary", "base", "--json").stdout)
     assert shipped["network"] == "wiener_unet"
     card = next(c for c in json.loads(unblur("models", "--json").stdout) if c["name"] == "base")
