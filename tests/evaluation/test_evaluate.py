@@ -218,7 +218,22 @@ def test_what_is_saved_is_not_restored_again(known: Path, tmp_path: Path) -> Non
 def test_results_do_not_lie_among_what_is_measured(known: Path) -> None:
     with pytest.raises(DataError, match="lies inside the data set"):
         run(known, folder=known / "out")
+    timed = ("--model", "small", "--data", f"flat:{known}", "-o", known / "out")
+    result = unblur("benchmark", *timed)
+    assert result.exit_code != 0
+    assert "lies inside the data set" in result.output
     assert not (known / "out").exists()
+
+
+def test_nothing_is_imported_from_where_one_is(
+    known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of one's own, or of somebody's data set, may be called as a module is."""
+    for name in ("queue.py", "statistics.py"):
+        (tmp_path / name).write_text("raise SystemExit('not the standard library')")
+    monkeypatch.chdir(tmp_path)
+    found = evaluate([ModelSpec("unsharp")], [open_set(SetSpec(f"flat:{known}"))])
+    assert found.results[0].mean["count"] == 6
 
 
 def test_sixteen_bits_of_restored_images_count(tmp_path: Path, scene: np.ndarray) -> None:
