@@ -423,6 +423,7 @@ def test_readers_of_results_hold_no_copies(process: Started, large: bytes) -> No
         assert resident() - before < 4 * size
 
 
+@pytest.mark.slow
 def test_silent_connections_are_ended(app: Callable[..., FastAPI]) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app(), http=impatient(0.3), log_level="error")
@@ -439,13 +440,12 @@ def test_silent_connections_are_ended(app: Callable[..., FastAPI]) -> None:
         with socket.create_connection(address, 5) as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.sendall(1000 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            # Without reading: what the kernel still holds would come in small pieces, for minutes.
-            ends = time.monotonic() + 5
-            while not server.server_state.connections:
-                assert time.monotonic() < ends
-            while server.server_state.connections:
-                assert time.monotonic() < ends
-                time.sleep(0.05)
+            time.sleep(1.5)  # without reading
+            taken = 0
+            with contextlib.suppress(OSError):
+                while data := deaf.recv(65_536):
+                    taken += len(data)
+            assert taken < 1000 * len(httpx.get(f"http://127.0.0.1:{address[1]}/openapi.json").text)
         with socket.create_connection(address, 5) as two:
             for _ in range(2):
                 two.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

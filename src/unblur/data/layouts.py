@@ -103,6 +103,10 @@ def _beside_subsets(root: Path, holds_pairs: Callable[[Path], bool]) -> list[str
     ]
 
 
+def _has_sides(folder: Path, blurred: str, sharp: str) -> bool:
+    return (folder / blurred).is_dir() and (folder / sharp).is_dir()
+
+
 def _folders(place: Path) -> list[Path]:
     return sorted(each for each in place.iterdir() if each.is_dir())
 
@@ -134,11 +138,9 @@ def _gopro(root: Path, kind: str) -> Found:
                         _constantly(sequence),
                     )
 
-    def is_sequence(place: Path) -> bool:
-        return (place / "sharp").is_dir() and (place / kind).is_dir()
-
     def holds_pairs(place: Path) -> bool:
-        return place != root and (is_sequence(place) or any(map(is_sequence, _folders(place))))
+        around = (place, *_folders(place))
+        return place != root and any(_has_sides(each, kind, "sharp") for each in around)
 
     return _gather([*sequences(), ([], _beside_subsets(root, holds_pairs))])
 
@@ -155,7 +157,7 @@ def read_gopro_gamma(root: Path) -> Found:
 
 def _is_gopro(root: Path, kind: str) -> bool:
     return any(
-        (place / "sharp").is_dir() and (place / kind).is_dir()
+        _has_sides(place, kind, "sharp")
         for _, folder in _subsets(root)
         for place in _folders(folder)
     )
@@ -328,7 +330,7 @@ def is_flat(root: Path) -> bool:
 
 
 def _holds_sides(folder: Path) -> bool:
-    return any((folder / one).is_dir() and (folder / other).is_dir() for one, other in _FLAT)
+    return any(_has_sides(folder, *sides) for sides in _FLAT)
 
 
 def read_sharp(root: Path) -> Found:
