@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from unblur.data import DataError
 from unblur.models import create_model
@@ -410,6 +412,22 @@ def test_stages_and_samplers() -> None:
     assert list(sampler) == [40, 42, 44, 46, 48]
     parts = [list(ValidationSampler(5, rank, 2)) for rank in range(2)]
     assert parts == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_a_stage_keeps_its_processes(
+    recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Counted(DataLoader[Any]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self.batch_size)
+
+    monkeypatch.setattr("unblur.training.data.DataLoader", Counted)
+    stages = [{"since": 0.5, "crop": 48, "batch_size": 3}]
+    train(read_recipe(recipe_file(data={"stages": stages}, trainer={"max_epochs": 4})))
+    assert [size for size in made if size != 1] == [2, 3]  # validation's is 1
 
 
 def test_a_broken_loss_stops_with_the_last_good_checkpoint(

@@ -199,6 +199,7 @@ class RestorationData(LightningDataModule):
         self.value_range = value_range
         # Where an interrupted run goes on; a checkpoint sets both.
         self.resumed_epoch = self.resumed_batches = 0
+        self._train_loader: tuple[Stage, DataLoader[Any]] | None = None
         self.cache = ImageCache(Path(config.cache).expanduser() if config.cache else None)
         blur = parse_degradation(config.blur) if config.blur else None
         self.train_blur = blur
@@ -250,11 +251,15 @@ class RestorationData(LightningDataModule):
         assert trainer is not None  # noqa: S101
         epoch = trainer.current_epoch
         stage = stage_at(self.config, epoch, self.epochs)
+        # Asked for every epoch where a recipe has stages: a new one has new processes, and their
+        # images still to be read.
+        if self._train_loader is not None and self._train_loader[0] == stage:
+            return self._train_loader[1]
         samples = self.train_samples(epoch)
         ranks = trainer.world_size
         seen = self.resumed_batches * self.batch_samples(epoch, ranks)
         sampler = EpochSampler(len(samples), trainer.global_rank, ranks, self.resumed_epoch, seen)
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             samples,  # type: ignore[arg-type]
             batch_size=stage.batch_size,
             sampler=sampler,
@@ -263,6 +268,8 @@ class RestorationData(LightningDataModule):
             persistent_workers=self.config.workers > 0,
             pin_memory=trainer.strategy.root_device.type == "cuda",
         )
+        self._train_loader = stage, loader
+        return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
         trainer = self.trainer
