@@ -68,7 +68,7 @@ def models(
             given, restored = values["psnr_input"], values["psnr"]
             text = f"{restored:.2f} dB"
             if given < 99:
-                text += f" from {given:.2f} ({restored - given:+z.1f})"
+                text += f" from {given:.2f} ({restored - given:+z.2f})"
             table.add_row(escape(name), text)
         console.print(table)
 
