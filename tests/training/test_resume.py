@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -34,6 +35,11 @@ def numbers(folder: Path) -> list[dict[str, float]]:
     """The rows of a run's metrics without what depends on the clock."""
     rows = read_metrics(folder / "metrics.csv")
     return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows]
+
+
+def csv_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def only_run(output: Path) -> Path:
@@ -115,6 +121,7 @@ def test_killed_at_any_moment(
     assert killed is not None
     if not finished:
         assert_same(whole, killed)
+        assert all("." not in row["step"] + row["epoch"] for row in csv_rows(killed))
         assert (killed / "summary.json").is_file()
 
 

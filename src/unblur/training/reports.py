@@ -100,12 +100,19 @@ def read_metrics(path: Path) -> list[Row]:
         rows = []
         for values in csv.DictReader(file):
             try:
-                row = {name: float(value) for name, value in values.items() if value}
+                row: Row = {
+                    name: int(float(value)) if name in _COUNTED else float(value)
+                    for name, value in values.items()
+                    if value
+                }
             except (ValueError, TypeError):
                 continue
             if "step" in row and None not in values:
                 rows.append(row)
     return rows
+
+
+_COUNTED = ("step", "epoch")  # a resumed run writes them as it found them
 
 
 class Pictures(Callback):
