@@ -22,6 +22,7 @@ from unblur.training.restoration import RestorationModule
 
 Row = dict[str, float]
 _TITLES = ("blurred", "restored", "sharp")
+_COUNTED = ("step", "epoch")  # a resumed run writes them as it found them
 _STRIP = 256  # largest side of a picture in a strip
 _SECONDS_BETWEEN_LINES = 10
 
@@ -110,9 +111,6 @@ def read_metrics(path: Path) -> list[Row]:
             if "step" in row and None not in values:
                 rows.append(row)
     return rows
-
-
-_COUNTED = ("step", "epoch")  # a resumed run writes them as it found them
 
 
 class Pictures(Callback):
