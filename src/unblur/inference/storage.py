@@ -65,7 +65,8 @@ def store_smaller(path: Path, network: nn.Module, stored: str, all_of_them: bool
     for tensor in graph.initializer:
         name, weights = tensor.name, onnx.numpy_helper.to_array(tensor)
         if stored == "float16" and weights.dtype == np.float32 and weights.size > _SMALLEST:
-            half = weights.astype(np.float16)
+            with np.errstate(over="ignore"):  # to infinity, which is not equal: those stay
+                half = weights.astype(np.float16)
             if np.array_equal(half, weights):
                 tensor.CopyFrom(onnx.numpy_helper.from_array(half, name + HALF))
                 conversions.append(_cast(tensor.name, name))
