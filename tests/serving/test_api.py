@@ -438,7 +438,6 @@ def test_silent_connections_are_ended(app: Callable[..., FastAPI]) -> None:
             half.sendall(b"GET /healthz HTTP/1.1\r\nHost:")
             assert half.recv(1) == b""
         with socket.create_connection(address, 5) as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.sendall(1000 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
             time.sleep(1.5)  # without reading
             taken = 0
