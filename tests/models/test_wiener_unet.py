@@ -241,6 +241,46 @@ def test_one_filter_stands_for_all() -> None:
         two.begin_with(one)  # type: ignore[operator]
 
 
+def test_one_that_grew_restores_as_before_and_learns() -> None:
+    light = LIGHT["wiener_unet"]
+    trained = perturbed("wiener_unet", **light, draft=32).eval()
+    larger = {
+        "widths": [each + 4 for each in light["widths"]],
+        "encoder_blocks": [each + 1 for each in light["encoder_blocks"]],
+        "edge_widths": [each + 8 for each in light["edge_widths"]],
+        "head": light["head"] + 4,
+        "head_blocks": light["head_blocks"] + 2,
+    }
+    grown = create_model("wiener_unet", **light | larger, draft=32).eval()
+    image = synthetic_photo(96, 128)
+    assert not torch.allclose(grown(image), trained(image), atol=1e-3)
+    grown.begin_with(trained)  # type: ignore[operator]
+    with torch.no_grad():
+        assert torch.allclose(grown(image), trained(image), atol=1e-5)
+    optimizer = torch.optim.Adam(grown.parameters(), lr=1e-3)
+    for _ in range(3):  # what nothing read from before gets a gradient in the second step
+        optimizer.zero_grad()
+        restored, losses = grown.restore_and_compare(image, image.flip(3))  # type: ignore[operator]
+        (restored.square().mean() + sum(losses.values())).backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in grown.parameters())
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"maps": 1}, "other options"),
+        ({"guesses": 3}, "other options"),
+        ({"head_blocks": 1}, "more, or other"),
+    ],
+)
+def test_what_cannot_grow_is_refused(other: dict[str, int], said: str) -> None:
+    light = LIGHT["wiener_unet"]
+    grown = create_model("wiener_unet", **light | other)
+    with pytest.raises(ConfigError, match=said):
+        grown.begin_with(create_model("wiener_unet", **light))  # type: ignore[operator]
+
+
 def test_drafts_that_are_new_change_nothing_at_first() -> None:
     trained = perturbed("wiener_unet", **LIGHT["wiener_unet"]).double().eval()
     drafting = create_model("wiener_unet", **LIGHT["wiener_unet"], draft=32).double().eval()

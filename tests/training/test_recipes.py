@@ -460,7 +460,7 @@ def test_base_grows_out_of_the_plain_network(tmp_path: Path) -> None:
         for weights in trained.output.parameters():
             weights.normal_(std=0.02)
     save_checkpoint(tmp_path / "plain.safetensors", plain.name, plain.options, trained)
-    larger = recipe("shipped_base", "--network.options.hidden", "null").network
+    larger = recipe("shipped_base").network
     grown = build_network(replace(larger, weights=str(tmp_path / "plain.safetensors")))
     photo = torch.rand(1, 3, 256, 256)
     with torch.no_grad():

@@ -9,7 +9,6 @@ global statistic, so a photo is the same in tiles as in one piece.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unblur.models.base import RestorationModel
+from unblur.models.growth import grow
 from unblur.models.nafnet import NAFBlock
 from unblur.models.plain import PlainResBlock
 from unblur.models.registry import ConfigError, register
@@ -123,36 +123,17 @@ class UnshuffleTrunk(nn.Module):
         return self.output(features)
 
     def grow_out_of(self, trained: UnshuffleTrunk) -> None:
-        """Take the weights of a trained one, which may have fewer inputs, channels and blocks.
+        """Do what a trained one does, which may have fewer inputs, channels and blocks (`grow`).
 
-        This one then does exactly what that one does: what is new starts at random, but nothing
-        old reads from it, and new blocks pass on what they get (T. Chen et al., "Net2Net",
-        ICLR 2016). Raises ConfigError when the other one is not smaller.
+        Raises ConfigError when the other one is not smaller.
         """
-        known, own = trained.state_dict(), self.state_dict()
+        self.require_levels_of(trained)
+        grow(self, trained.state_dict())
+
+    def require_levels_of(self, trained: UnshuffleTrunk) -> None:
+        """Raise ConfigError where the other one differs in what cannot grow."""
         if self._kind != trained._kind:
             raise ConfigError("was trained with another factor, number of levels, or gated levels")
-        for name, source in known.items():
-            target = own.get(name)
-            if target is None or any(map(operator.lt, target.shape, source.shape)):
-                raise ConfigError(f"was trained with more, or other, channels and blocks: {name}")
-        with torch.no_grad():
-            for name, target in own.items():
-                source = known.get(name)
-                if source is None:  # new scales are zero already
-                    block, layer, _ = name.rsplit(".", 2)
-                    if layer == "conv2" and isinstance(self.get_submodule(block), PlainResBlock):
-                        target.zero_()  # new gated blocks pass on what they get as they are
-                elif source.ndim == 1:
-                    target[: len(source)] = source
-                else:
-                    turned = name.startswith(
-                        ("ups", "scales")
-                    )  # whose weights are inputs × outputs
-                    new, old = (w.transpose(0, 1) if turned else w for w in (target, source))
-                    outputs, inputs = old.shape[:2]
-                    new[:outputs, inputs:] = 0
-                    new[:outputs, :inputs] = old
 
 
 @register("unshuffle_unet")

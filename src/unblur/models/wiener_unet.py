@@ -35,6 +35,7 @@ from unblur.models.fourier import (
     spread,
     with_border,
 )
+from unblur.models.growth import grow
 from unblur.models.kernel_estimator import (
     EDGE_FACTOR,
     Estimate,
@@ -203,6 +204,7 @@ class WienerUNet(SurveyingModel):
         self.size_multiple = math.lcm(*(trunk.size_multiple for trunk in trunks))
         self.cell, self.min_size = hop, hop + self.size_multiple
         self._guesses = (guesses, 2 * reach, 2 * reach)
+        self._sees = (window, maps, *self._guesses)  # what cannot grow
         self.survey_size = math.prod(self._guesses) + 1
         if hop % self.size_multiple:
             raise ConfigError(
@@ -211,10 +213,10 @@ class WienerUNet(SurveyingModel):
             )
 
     def begin_with(self, trained: RestorationModel) -> None:
-        """Take the weights of a `wiener_unet`, or let the refiner grow out of an `unshuffle_unet`:
-        it then restores just as that one does. With one filter, it stands for all that the other
-        one has; a draft that the other one does not see is not trusted at first. Raises
-        ConfigError."""
+        """Grow out of a `wiener_unet` with fewer channels and blocks, or the refiner out of an
+        `unshuffle_unet`: it then restores just as that one does. With one filter, it stands for all
+        that the other one has; a draft that the other one does not see is not trusted at first.
+        Raises ConfigError."""
         if isinstance(trained, UnshuffleUNet):
             if trained.confidence:
                 raise ConfigError("was trained with confidence, which wiener_unet has not")
@@ -222,11 +224,19 @@ class WienerUNet(SurveyingModel):
             return
         weights = trained.state_dict()
         assert isinstance(trained, WienerUNet)  # noqa: S101  (what else is named in begins_with)
+        filters, sees_draft = len(trained.wiener.gammas), bool(trained.draft)
         if len(self.wiener.gammas) == 1:
-            with_one_filter(weights, len(trained.wiener.gammas))
-        if self.draft and not trained.draft:
+            with_one_filter(weights, filters)
+            filters = 1
+        if self.draft and not sees_draft:
             _with_draft(weights)
-        self.take(weights)
+            sees_draft = True
+        own = (len(self.wiener.gammas), bool(self.draft), *self._sees)
+        if own != (filters, sees_draft, *trained._sees):
+            raise ConfigError("was trained with other options")
+        self.refiner.require_levels_of(trained.refiner)
+        self.estimator.edges.require_levels_of(trained.estimator.edges)
+        grow(self, weights)
 
     def survey(self, x: Tensor) -> Tensor:
         guesses, balance = _of_cells(self._estimate(x))

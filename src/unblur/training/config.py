@@ -14,9 +14,9 @@ class NetworkConfig:
 
     name: an architecture (docs/models.md lists them). options: its arguments.
     weights: a checkpoint, model file or shipped model to start from; a larger unshuffle_unet
-        grows out of it. revive: hidden channels of residual blocks that have fallen silent, whose
-        ReLU passes nothing on any more, begin anew. frozen: top-level parts that keep the weights
-        they begin with. max_parameters: a budget; a larger network is refused.
+        or wiener_unet grows out of it. revive: hidden channels of residual blocks that have fallen
+        silent, whose ReLU passes nothing on any more, begin anew. frozen: top-level parts that keep
+        the weights they begin with. max_parameters: a budget; a larger network is refused.
     compile: use torch.compile. channels_last: memory format, often quicker on recent hardware.
     """
 

@@ -82,9 +82,14 @@ def orthogonal(matrix: Tensor) -> Tensor:
     (Newton and Schulz), without a decomposition."""
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonal(matrix.T).T
+    # Each round multiplies by a polynomial of the squares, a matrix of the shorter side only.
     first, third, fifth = _COEFFICIENTS
     x = matrix.float() / matrix.float().norm().clamp_min(1e-12)
+    squares = x @ x.T
+    product = torch.eye(len(x), device=x.device)
     for _ in range(_ROUNDS):
-        squares = x @ x.T
-        x = first * x + (third * squares + fifth * squares @ squares) @ x
-    return x.to(matrix.dtype)
+        factor = torch.addmm(third * squares, squares, squares, alpha=fifth)
+        factor.diagonal().add_(first)
+        product = factor @ product
+        squares = factor @ squares @ factor
+    return (product @ x).to(matrix.dtype)
