@@ -1,13 +1,14 @@
-"""A checkpoint to begin `shipped_small.yaml` with: `base`, without most of its weights.
+"""A checkpoint to begin `shipped_small.yaml` with: `base`, without two thirds of its weights.
 
-    python recipes/small_from_base.py base.safetensors ../shared/data/sharp/bsds500/train \\
+    git show 7511f31:src/unblur/weights/base.onnx > base-8.onnx
+    python recipes/small_from_base.py base-8.onnx ../shared/data/sharp/bsds500/train \\
         first.safetensors
 
 Of each residual block the hidden channels stay that add most, as with `unblur export --prune`, but
-as many as `shipped_small.yaml` says. Of four pairs of edge maps two stay, which stand for the
-others as well. The refiner loses its coarsest level, what came of that counting as nothing, at the
-next one the way up, and at the finest one block each on the way down and up; the estimator's head
-its last blocks.
+as many as `shipped_small.yaml` says. Of the filters the one in the values as they are stays, and is
+trusted as both were; of four pairs of edge maps two, which stand for the others as well. The
+refiner loses its coarsest level, what came of that counting as nothing, and at the finest one block
+each on the way down and up.
 """
 
 from __future__ import annotations
@@ -25,19 +26,25 @@ from unblur.models import create_model
 from unblur.models.checkpoint import save_checkpoint
 from unblur.models.hidden_channels import leave_out, look, residual_blocks, variance_added
 from unblur.models.plain import PlainResBlock
+from unblur.models.wiener_unet import with_one_filter
 from unblur.training.recipe import read_recipe
 
 RECIPE = Path(__file__).with_name("shipped_small.yaml")
 PHOTOS = 100
 MAPS = (2, 3)  # the pairs that came nearest to all four alone, of all two
-GONE = (  # sections of `base`
+# Sections of `base` that are gone, and what becomes of others. The last blocks of the way up
+# become the last ones at the level that is the coarsest now.
+GONE = (
     r"refiner\.(encoders|downs|ups|scales)\.3",
-    r"refiner\.(downs|ups|scales|decoders)\.2",
+    r"refiner\.(downs|ups|scales)\.2",
     r"refiner\.encoders\.0\.0",
     r"refiner\.decoders\.0\.1",
-    r"estimator\.(before|after)\.[34]",
 )
-RENAMED = {"refiner.encoders.0.1": "refiner.encoders.0.0"}
+RENAMED = {
+    "refiner.encoders.0.1": "refiner.encoders.0.0",
+    "refiner.decoders.2.0": "refiner.encoders.2.2",
+    "refiner.decoders.2.1": "refiner.encoders.2.3",
+}
 
 
 def name_in_small(name: str) -> str | None:
@@ -98,6 +105,7 @@ def main() -> None:
         torch.from_numpy(each)[None] for each in blurred_photos("photos", args.photos, PHOTOS)
     ]
     weights = with_fewer_channels(base, small, photos)
+    with_one_filter(weights, len(base.wiener.gammas))
     with_fewer_maps(weights)
     small.load_state_dict(
         {new: value for name, value in weights.items() if (new := name_in_small(name))}

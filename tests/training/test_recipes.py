@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +28,9 @@ from unblur.inference.describe import weights_hash
 from unblur.inference.export import export_model
 from unblur.inference.models import find_model
 from unblur.inference.runtimes.onnx import read_card
-from unblur.inference.weights import sequences_seen
+from unblur.inference.weights import load_network, sequences_seen
 from unblur.models import create_model
+from unblur.models.analysis import count_parameters
 from unblur.models.checkpoint import load_checkpoint, read_training, save_checkpoint
 from unblur.registry import ConfigError
 from unblur.training import Recipe, TrainingError, read_recipe, train, write_recipe
@@ -460,12 +463,47 @@ def test_base_grows_out_of_the_plain_network(tmp_path: Path) -> None:
         for weights in trained.output.parameters():
             weights.normal_(std=0.02)
     save_checkpoint(tmp_path / "plain.safetensors", plain.name, plain.options, trained)
-    larger = recipe("shipped_base").network
+    larger = recipe("base_estimator").network
     grown = build_network(replace(larger, weights=str(tmp_path / "plain.safetensors")))
     photo = torch.rand(1, 3, 256, 256)
     with torch.no_grad():
         assert not torch.allclose(trained(photo), photo, atol=1e-2)
         assert torch.allclose(grown(photo), trained(photo), atol=1e-5)
+
+
+def test_small_comes_of_base(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/training-log.md has it, from `whole_base`'s weights to `shipped_small`'s first."""
+    whole = recipe("whole_base").network
+    estimator = recipe("base_estimator").network
+    save_checkpoint(
+        tmp_path / "estimator.safetensors", whole.name, estimator.options, build_network(estimator)
+    )
+    trained = build_network(replace(whole, weights=str(tmp_path / "estimator.safetensors")))
+    save_checkpoint(tmp_path / "base.safetensors", whole.name, whole.options, trained)
+    spec = importlib.util.spec_from_file_location("from_base", FOLDER / "small_from_base.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.PHOTOS = 2
+    files = [
+        tmp_path / "base.safetensors",
+        data / "sharp/bsds500/train",
+        tmp_path / "small.safetensors",
+    ]
+    monkeypatch.setattr(sys, "argv", ["small_from_base.py", *map(str, files)])
+    script.main()
+    small = build_network(replace(recipe("shipped_small").network, weights=str(files[-1])))
+    assert torch.equal(
+        small.state_dict()["estimator.down.weight"], trained.state_dict()["estimator.down.weight"]
+    )
+
+
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_what_is_shipped_is_trained_on_as_it_is(name: str) -> None:
+    network = build_network(replace(recipe(f"shipped_{name}").network, weights=name))
+    _, _, shipped = load_network(find_model(name))
+    assert count_parameters(network) == count_parameters(shipped)
 
 
 def test_training_goes_on_from_a_model_file(tmp_path: Path) -> None:
