@@ -11,18 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from tests.inference.conftest import DRAFTING
 from tests.inference.test_deblurrer import random_network
 from tests.models.test_networks import LIGHT
 from unblur import Deblurrer
 from unblur.inference.card import ModelCard
 from unblur.inference.describe import synthetic_photo
 from unblur.inference.draft import Draft, halved
-from unblur.inference.export import export_model
+from unblur.inference.runtimes.onnx import read_card
 from unblur.inference.tiles import Span, cut
 from unblur.models import ConfigError, create_model
-from unblur.models.checkpoint import save_checkpoint
-
-DRAFTING = LIGHT["wiener_unet"] | {"draft": 48}
 
 
 @settings(max_examples=60, deadline=None)
@@ -60,21 +58,11 @@ def test_even_photos_stay_as_they_are(value: int, dtype: type) -> None:
     assert (half == value).all()
 
 
-@pytest.fixture(scope="module")
-def drafting(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `wiener_unet` of random weights that takes drafts, as a graph and as a checkpoint."""
-    folder = tmp_path_factory.mktemp("drafting")
-    network = random_network("wiener_unet", **DRAFTING)
-    card = export_model(network, folder / "d.onnx", "d", "wiener_unet", DRAFTING)
-    assert card.draft == 48
-    save_checkpoint(folder / "d.safetensors", "wiener_unet", DRAFTING, network)
-    return folder / "d.onnx"
-
-
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
 def test_the_engine_drafts_as_the_network_does(drafting: Path, runtime: str) -> None:
     if runtime == "openvino":
         pytest.importorskip("openvino")
+    assert read_card(drafting).draft == 48
     model = drafting.with_suffix(".safetensors") if runtime == "torch" else drafting
     planes = synthetic_photo(231, 309)  # whose quarter is just large enough, and odd
     network = random_network("wiener_unet", **DRAFTING)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.inference.conftest import DRAFTING
 from tests.inference.test_deblurrer import NAFNET, random_network
 from tests.models.test_networks import LIGHT
 from unblur import Deblurrer
@@ -31,22 +32,30 @@ QUICK = {"unet16", "unshuffle_unet", "wiener_unet"}
     "name",
     [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(LIGHT)],
 )
-def test_every_network_is_exported(tmp_path: Path, name: str) -> None:
-    network = random_network(name, **LIGHT[name])
-    path = tmp_path / f"{name}.onnx"
-    card = export_model(network, path, "test", name, LIGHT[name], licence="MIT")
-    assert read_card(path) == card
-    assert (card.architecture, card.options) == (name, LIGHT[name])
+def test_every_network_is_exported(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str
+) -> None:
+    options = DRAFTING if name == "wiener_unet" else LIGHT[name]
+    network = random_network(name, **options)
+    if name == "wiener_unet":
+        path = request.getfixturevalue("drafting")
+        card = read_card(path)
+    else:
+        path = tmp_path / f"{name}.onnx"
+        card = export_model(network, path, "test", name, options, licence="MIT")
+        assert read_card(path) == card
+        assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert (card.architecture, card.options) == (name, options)
     assert card.licence == "MIT"
     assert card.weights_sha256 == weights_hash(network)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert b"site-packages" not in path.read_bytes()  # nor any other path of this machine
     runtime = OnnxRuntime(path, "cpu", None)
     multiple = card.size_multiple
     for batch, rows, columns in ((1, 3, 5), (3, 4, 2)):
         height = max(rows * multiple, card.min_size)
         width = max(columns * multiple, card.min_size)
-        restored, statistics = runtime.run(np.zeros((batch, 3, height, width), np.float32))
+        black = np.zeros((batch, 6 if card.draft else 3, height, width), np.float32)
+        restored, statistics = runtime.run(black)
         assert restored.shape == (batch, 3, height, width)
         assert np.isfinite(restored).all()  # of a black image, too
         assert (statistics is None) == (card.statistics == 0 == card.survey)

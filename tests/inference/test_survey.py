@@ -10,19 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.inference.test_deblurrer import random_network
-from tests.models.test_networks import LIGHT
 from unblur import Deblurrer
 from unblur.blur import convolve, defocus_kernel
 from unblur.inference import ModelCard, ModelError
 from unblur.inference.describe import synthetic_photo
-from unblur.inference.export import export_model
 from unblur.inference.models import find_model
 from unblur.inference.orientations import ORIENTATIONS, Orientation
 from unblur.inference.runtimes import load_runtime
 from unblur.inference.survey import Survey
 from unblur.inference.tiles import Span, cut
-from unblur.models.checkpoint import save_checkpoint
 from unblur.padding import padded_length
 
 CARD = ModelCard("c", "c", size_multiple=4, min_size=16, survey=2, cell=8)
@@ -83,22 +79,12 @@ def test_orientations_are_undone(height: int, width: int, which: Orientation) ->
     assert np.array_equal(which.turn_back(which.turn(image)), image)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `wiener_unet` of random weights, as a graph and as a checkpoint beside it."""
-    folder = tmp_path_factory.mktemp("surveying")
-    network = random_network("wiener_unet", **LIGHT["wiener_unet"])
-    export_model(network, folder / "w.onnx", "w", "wiener_unet", LIGHT["wiener_unet"])
-    save_checkpoint(folder / "w.safetensors", "wiener_unet", LIGHT["wiener_unet"], network)
-    return folder / "w.onnx"
-
-
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
 @pytest.mark.parametrize("best", [False, True])
-def test_tiles_are_told_of_the_whole_photo(exported: Path, runtime: str, best: bool) -> None:
+def test_tiles_are_told_of_the_whole_photo(drafting: Path, runtime: str, best: bool) -> None:
     if runtime == "openvino":
         pytest.importorskip("openvino")
-    model = exported.with_suffix(".safetensors") if runtime == "torch" else exported
+    model = drafting.with_suffix(".safetensors") if runtime == "torch" else drafting
     # Turned images have other cells, unless their sides are multiples of these.
     height, width = (320, 416) if best else (330, 410)
     photo = synthetic_photo(height, width)[0].permute(1, 2, 0).numpy()
@@ -113,7 +99,7 @@ def test_tiles_are_told_of_the_whole_photo(exported: Path, runtime: str, best: b
     assert np.abs(whole - photo).mean() > 1e-3
     # The edges of what was surveyed together are where it sees less than in the whole.
     assert np.abs(whole - tiled).mean() < 0.1 * np.abs(whole - photo).mean()
-    reference = Deblurrer(exported, runtime="onnxruntime", tile=256, best=best)
+    reference = Deblurrer(drafting, runtime="onnxruntime", tile=256, best=best)
     assert np.abs(reference.restore_pixels(photo) - tiled).max() < 2e-3
 
 

@@ -269,7 +269,7 @@ def test_one_that_grew_restores_as_before_and_learns() -> None:
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"maps": 1}, "other options"),
+        ({"maps": 3}, "other options"),
         ({"guesses": 3}, "other options"),
         ({"head_blocks": 1}, "more, or other"),
     ],

@@ -32,12 +32,13 @@ def grow(network: nn.Module, known: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, target in own.items():
             section, _, kind = name.rpartition(".")
-            source = known.get(name)
-            if source is None:  # new scales are zero already
+            if name not in known:  # new scales are zero already
                 block, _, layer = section.rpartition(".")
                 if layer == "conv2" and isinstance(network.get_submodule(block), PlainResBlock):
                     target.zero_()  # new gated blocks pass on what they get as they are
-            elif kind != "weight" or source.ndim == 1:
+                continue
+            source = known[name]
+            if kind != "weight" or source.ndim == 1:
                 target[: len(source)] = source
             else:
                 turned = isinstance(network.get_submodule(section), nn.ConvTranspose2d)
