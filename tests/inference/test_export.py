@@ -159,24 +159,21 @@ def test_convolutions_in_int8(
 
 
 @pytest.mark.slow
-def test_the_same_picture_from_smaller_weights(tmp_path: Path, data: Path) -> None:
+def test_the_same_picture_in_int8_arithmetic(tmp_path: Path, data: Path) -> None:
     architecture, options, network = load_exported(find_model("small"))
     blur = parse_degradation("gaussian:sigma=1.5").draw(np.random.default_rng(0))
     pairs = open_dataset(data / "sharp" / "bsds500" / "test").pairs[:6]
     photo, *others = (spoil(blur, pair.sharp.load()) for pair in pairs)
-    # `small` is stored in int8: float32 would hold the same numbers, and exports take long.
-    half, quick = tmp_path / "half.onnx", tmp_path / "quick.onnx"
-    export_model(network, half, "half", architecture, options, "float16")
+    quick = tmp_path / "quick.onnx"
     # Ranges of one photo are too narrow for another.
     given = [np.float32(each.transpose(2, 0, 1)) / 255 for each in (photo, *others)]
     export_model(network, quick, "quick", architecture, options, photos=given)
-    exact, *smaller = (
+    exact, other = (
         Deblurrer(file, runtime="onnxruntime").restore_pixels(photo).astype(int)
-        for file in ("small", half, quick)
+        for file in ("small", quick)
     )
     assert np.abs(exact - photo).mean() > 1
-    for other, allowed in zip(smaller, (0.2, 0.5), strict=True):
-        assert 0 < np.abs(exact - other).mean() < allowed  # of 255
+    assert 0 < np.abs(exact - other).mean() < 0.5  # of 255
 
 
 def test_what_cannot_be_stored_in_int8(tmp_path: Path) -> None:
