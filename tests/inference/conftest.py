@@ -9,6 +9,7 @@ import pytest
 from tests.inference.test_deblurrer import random_network
 from tests.models.test_networks import LIGHT
 from unblur.inference.export import export_model
+from unblur.inference.runtimes.onnx import read_card
 from unblur.models.checkpoint import save_checkpoint
 
 DRAFTING = LIGHT["wiener_unet"] | {"draft": 48}
@@ -20,6 +21,8 @@ def drafting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint beside it. One for all tests: it takes most of a minute to export."""
     file = tmp_path_factory.mktemp("drafting") / "d.onnx"
     network = random_network("wiener_unet", **DRAFTING)
-    export_model(network, file, "test", "wiener_unet", DRAFTING, licence="MIT")
+    card = export_model(network, file, "test", "wiener_unet", DRAFTING, licence="MIT")
+    assert read_card(file) == card
+    assert [*file.parent.iterdir()] == [file]
     save_checkpoint(file.with_suffix(".safetensors"), "wiener_unet", DRAFTING, network)
     return file

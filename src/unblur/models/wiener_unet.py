@@ -204,7 +204,6 @@ class WienerUNet(SurveyingModel):
         self.size_multiple = math.lcm(*(trunk.size_multiple for trunk in trunks))
         self.cell, self.min_size = hop, hop + self.size_multiple
         self._guesses = (guesses, 2 * reach, 2 * reach)
-        self._sees = (window, maps, *self._guesses)  # what cannot grow
         self.survey_size = math.prod(self._guesses) + 1
         if hop % self.size_multiple:
             raise ConfigError(
@@ -231,8 +230,11 @@ class WienerUNet(SurveyingModel):
         if self.draft and not sees_draft:
             _with_draft(weights)
             sees_draft = True
-        own = (len(self.wiener.gammas), bool(self.draft), *self._sees)
-        if own != (filters, sees_draft, *trained._sees):
+        # What cannot grow.
+        own, other = (
+            (each.estimator.window, each.estimator.maps, *each._guesses) for each in (self, trained)
+        )
+        if (len(self.wiener.gammas), bool(self.draft), *own) != (filters, sees_draft, *other):
             raise ConfigError("was trained with other options")
         self.refiner.require_levels_of(trained.refiner)
         self.estimator.edges.require_levels_of(trained.estimator.edges)
