@@ -400,7 +400,7 @@ def test_a_card_takes_what_was_measured(
     (shown,) = json.loads(unblur("models", model, "--json").output)
     mean = json.loads((out / "metrics.json").read_text())["mean"]
     assert shown["measured"] == {
-        f"flat:{known}": {key: round(mean[key], 2) for key in ("psnr_input", "psnr")}
+        f"flat:{known}": {key: round(mean[key], 4) for key in ("psnr_input", "psnr")}
     }
     written = json.loads((out / "metrics.json").read_text())
     for change, expected in (

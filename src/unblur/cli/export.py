@@ -225,7 +225,7 @@ def _measured(path: Path, checkpoint: Path) -> dict[str, dict[str, float]]:
         protocols = {result["protocol"] for result in own}
         values = {
             result["data"]: {
-                key: round(float(result["mean"][key]), 2) for key in ("psnr_input", "psnr")
+                key: round(float(result["mean"][key]), 4) for key in ("psnr_input", "psnr")
             }
             for result in own
         }
