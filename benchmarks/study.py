@@ -265,6 +265,9 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
             axes.plot(xs, ys, marker=marker, label=family, color=f"C{index % 10}")
         axes.set(title=runtime, xlabel="seconds per megapixel", xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
+        slowest, fastest = (f(row[f"s/MP, {runtime}"] for row in rows) for f in (max, min))
+        # Labels between several powers of ten would overlap.
+        axes.xaxis.set_minor_formatter("{x:g}" if slowest < 8 * fastest else "")
         axes.grid(alpha=0.3)
     plots[0].set_ylabel("mean gain over the blurred sets (dB)")
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
