@@ -35,6 +35,7 @@ from unblur.evaluation import (
     read_suite,
 )
 from unblur.evaluation.evaluate import HARDLY_BLURRED
+from unblur.evaluation.plots import time_axis
 from unblur.files import atomic_path, sha256_of, write_json, write_table
 from unblur.inference import shipped_models
 from unblur.inference.export import export_model
@@ -263,11 +264,8 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
             xs, ys = zip(*sorted((m[f"s/MP, {runtime}"], m["gain"]) for m in members), strict=True)
             marker = "*" if family in shipped_models() else MARKERS[index // 10]
             axes.plot(xs, ys, marker=marker, label=family, color=f"C{index % 10}")
-        axes.set(title=runtime, xlabel="seconds per megapixel", xscale="log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        slowest, fastest = (f(row[f"s/MP, {runtime}"] for row in rows) for f in (max, min))
-        # Labels between several powers of ten would overlap.
-        axes.xaxis.set_minor_formatter("{x:g}" if slowest < 8 * fastest else "")
+        axes.set_title(runtime)
+        time_axis(axes, [row[f"s/MP, {runtime}"] for row in rows])
         axes.grid(alpha=0.3)
     plots[0].set_ylabel("mean gain over the blurred sets (dB)")
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center", frameon=False)

@@ -116,11 +116,20 @@ def gain_against_input(results: Sequence[Result], palette: dict[str, str]) -> Pl
     return _draw(f"Gain against input quality on {results[0].data.name}", draw)
 
 
+def time_axis(axes: Any, seconds: Sequence[float]) -> None:
+    """Seconds per megapixel along a logarithmic x axis, in plain numbers."""
+    axes.set(xlabel="seconds per megapixel", xscale="log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    # Where there are several powers of ten, labels between them would overlap.
+    axes.xaxis.set_minor_formatter("{x:g}" if max(seconds) < 8 * min(seconds) else "")
+    axes.tick_params(axis="x", which="minor", labelsize=7)
+
+
 def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], what: str) -> Plot:
     """dB gained against seconds per megapixel; points: (name, seconds, dB)."""
 
-    fastest, slowest = min(p[1] for p in points), max(p[1] for p in points)
-    middle = np.sqrt(fastest * slowest)
+    times = [seconds for _, seconds, _ in points]
+    middle = np.sqrt(min(times) * max(times))
     gains = [gain for _, _, gain in points]
     # Differences that nobody sees must not fill the picture.
     spare = max(0.0, _LEAST_SPAN - (max(gains) - min(gains))) / 2
@@ -136,12 +145,8 @@ def pareto(points: Sequence[tuple[str, float, float]], palette: dict[str, str], 
                 front.append((seconds, gain))
         xs, ys = zip(*front, strict=True)
         axes.step(xs, ys, where="post", color=INPUT_COLOUR, linewidth=1, linestyle=":")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        # Where there are several powers of ten, labels between them would overlap.
-        axes.xaxis.set_minor_formatter("{x:g}" if slowest < 8 * fastest else "")
-        axes.tick_params(axis="x", which="minor", labelsize=7)
-        axes.set(xlabel="seconds per megapixel", ylabel="gain (dB)")
+        time_axis(axes, times)
+        axes.set_ylabel("gain (dB)")
         axes.margins(x=0.1, y=0.15)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # names in it would overlap
         axes.update_datalim([(middle, min(gains) - spare), (middle, max(gains) + spare)])
